@@ -1,0 +1,2 @@
+//! mybox: pull or import root filesystems, stack them, launch them.
+fn main() {}
