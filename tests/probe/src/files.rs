@@ -19,10 +19,13 @@ pub(crate) fn print(file: &str) -> Result<()> {
 /// Prints the names in `directory`, sorted, one a line.
 pub(crate) fn list(directory: &str) -> Result<()> {
     let entries = std::fs::read_dir(directory).context(directory.to_owned())?;
-    let mut names =
-        entries.map(|entry| Ok(entry?.file_name())).collect::<std::io::Result<Vec<_>>>()?;
+    let mut names = entries
+        .map(|entry| Ok(entry?.file_name()))
+        .collect::<std::io::Result<Vec<_>>>()?;
     names.sort();
-    names.iter().for_each(|name| println!("{}", name.to_string_lossy()));
+    names
+        .iter()
+        .for_each(|name| println!("{}", name.to_string_lossy()));
     Ok(())
 }
 
@@ -32,7 +35,10 @@ pub(crate) fn stat(paths: &[&str]) -> BTreeMap<String, serde_json::Value> {
         Ok(node) => serde_json::json!(node),
         Err(errno) => serde_json::json!(errno_name(errno)),
     };
-    paths.iter().map(|path| ((*path).to_owned(), describe(path))).collect()
+    paths
+        .iter()
+        .map(|path| ((*path).to_owned(), describe(path)))
+        .collect()
 }
 
 /// Describes `path` itself, without following it if it is a symlink.
@@ -50,8 +56,13 @@ pub(crate) fn node(path: &Path) -> rustix::io::Result<Node> {
         nlink: stat.st_nlink,
         inode: stat.st_ino,
         device: is_device.then(|| (fs::major(stat.st_rdev), fs::minor(stat.st_rdev))),
-        target: target.ok().map(|target| target.to_string_lossy().into_owned()),
-        mtime: (stat.st_mtime, i64::try_from(stat.st_mtime_nsec).unwrap_or_default()),
+        target: target
+            .ok()
+            .map(|target| target.to_string_lossy().into_owned()),
+        mtime: (
+            stat.st_mtime,
+            i64::try_from(stat.st_mtime_nsec).unwrap_or_default(),
+        ),
         xattrs: xattrs(path),
     })
 }
@@ -73,12 +84,17 @@ fn kind_name(kind: FileType) -> &'static str {
 fn xattrs(path: &Path) -> BTreeMap<String, String> {
     let mut names = vec![0_u8; 65536];
     let length = fs::llistxattr(path, names.as_mut_slice()).unwrap_or_default();
-    let names = names[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty());
+    let names = names[..length]
+        .split(|byte| *byte == 0)
+        .filter(|name| !name.is_empty());
     names
         .filter_map(|name| {
             let mut value = vec![0_u8; 65536];
             let length = fs::lgetxattr(path, name, value.as_mut_slice()).ok()?;
-            let hex = value[..length].iter().map(|byte| format!("{byte:02x}")).collect();
+            let hex = value[..length]
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect();
             Some((String::from_utf8_lossy(name).into_owned(), hex))
         })
         .collect()
@@ -86,7 +102,10 @@ fn xattrs(path: &Path) -> BTreeMap<String, String> {
 
 /// Opens `file` for writing, makes it if it is not there, writes a byte at its end; `ok` or the name of the error.
 pub(crate) fn try_write(file: &str) -> String {
-    let opened = std::fs::OpenOptions::new().append(true).create(true).open(file);
+    let opened = std::fs::OpenOptions::new()
+        .append(true)
+        .create(true)
+        .open(file);
     match opened.and_then(|mut file| file.write_all(b"\n")) {
         Ok(()) => "ok".to_owned(),
         Err(error) => io_error_name(&error),
@@ -115,7 +134,10 @@ pub(crate) fn mknod_test() -> BTreeMap<&'static str, String> {
         let _ = std::fs::remove_file(&path);
         result
     };
-    BTreeMap::from([("null", attempt("null", 1, 3)), ("kmsg", attempt("kmsg", 1, 11))])
+    BTreeMap::from([
+        ("null", attempt("null", 1, 3)),
+        ("kmsg", attempt("kmsg", 1, 11)),
+    ])
 }
 
 /// The name of an error as in errno(3).

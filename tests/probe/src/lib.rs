@@ -148,7 +148,10 @@ pub struct Mount {
 impl Mount {
     /// Whether the mount or its filesystem has the option `name`.
     pub fn has(&self, name: &str) -> bool {
-        self.options.iter().chain(&self.super_options).any(|option| option == name)
+        self.options
+            .iter()
+            .chain(&self.super_options)
+            .any(|option| option == name)
     }
 
     /// Parses one line of mountinfo.
@@ -164,7 +167,11 @@ impl Mount {
             root: unescape(left.get(3)?),
             target: unescape(left.get(4)?),
             options: commas(left.get(5)?),
-            propagation: left.get(6..)?.iter().map(|field| (*field).to_owned()).collect(),
+            propagation: left
+                .get(6..)?
+                .iter()
+                .map(|field| (*field).to_owned())
+                .collect(),
             fstype: right.next()?.to_owned(),
             source: unescape(right.next()?),
             super_options: commas(right.next().unwrap_or_default()),
@@ -174,9 +181,16 @@ impl Mount {
 
 /// Undoes mountinfo's octal escapes of space, tab, newline and backslash.
 fn unescape(field: &str) -> String {
-    [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
-        .iter()
-        .fold(field.to_owned(), |text, (escape, plain)| text.replace(escape, plain))
+    [
+        ("\\040", " "),
+        ("\\011", "\t"),
+        ("\\012", "\n"),
+        ("\\134", "\\"),
+    ]
+    .iter()
+    .fold(field.to_owned(), |text, (escape, plain)| {
+        text.replace(escape, plain)
+    })
 }
 
 /// A network interface.
@@ -292,7 +306,10 @@ mod tests {
         let mount = Mount::parse(line).expect("a line of proc(5)");
         assert_eq!(mount.root, "/a b");
         assert_eq!(mount.propagation, ["master:1", "shared:2"]);
-        assert_eq!((mount.fstype.as_str(), mount.source.as_str()), ("ext3", "/dev/root"));
+        assert_eq!(
+            (mount.fstype.as_str(), mount.source.as_str()),
+            ("ext3", "/dev/root")
+        );
         assert!(mount.has("noatime") && mount.has("errors=continue") && !mount.has("ro"));
         assert_eq!(Mount::parse("nonsense"), None);
     }

@@ -18,8 +18,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 fn main() -> ExitCode {
-    let argv: Vec<String> =
-        std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()).collect();
+    let argv: Vec<String> = std::env::args_os()
+        .map(|argument| argument.to_string_lossy().into_owned())
+        .collect();
     match act(&argv) {
         Ok(code) => ExitCode::from(code),
         Err(error) if error.is::<Usage>() => {
@@ -39,7 +40,11 @@ struct Usage(String);
 
 impl std::fmt::Display for Usage {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "unknown command or wrong number of arguments: {}", self.0)
+        write!(
+            f,
+            "unknown command or wrong number of arguments: {}",
+            self.0
+        )
     }
 }
 
@@ -74,6 +79,9 @@ fn act(argv: &[String]) -> Result<u8> {
         ["tcp-get", address] => network::tcp_get(address)?,
         ["udp-send", address, text] => network::udp_send(address, text)?,
         ["ping", address] => network::ping(address.parse().context("address")?)?,
+        ["dns-server", address, answer] => {
+            network::dns_server(address, answer.parse().context("address")?)?;
+        }
         ["resolve", name] => network::resolve(name)?,
 
         ["signal-self", name] => return signals::signal_self(name),
@@ -94,9 +102,14 @@ fn act(argv: &[String]) -> Result<u8> {
 
 /// The command and its arguments: all of `argv` when the program goes by an applet's name, else what follows its name.
 fn command(argv: &[String]) -> Vec<&str> {
-    let name = argv.first().and_then(|name| Path::new(name).file_name()?.to_str());
+    let name = argv
+        .first()
+        .and_then(|name| Path::new(name).file_name()?.to_str());
     let applet = name.filter(|name| mybox_probe::APPLETS.contains(name));
-    applet.into_iter().chain(argv.iter().skip(1).map(String::as_str)).collect()
+    applet
+        .into_iter()
+        .chain(argv.iter().skip(1).map(String::as_str))
+        .collect()
 }
 
 fn print_json(value: &impl serde::Serialize) -> Result<()> {

@@ -58,13 +58,24 @@ pub(crate) fn udp_send(address: &str, text: &str) -> Result<()> {
 
 /// Sends one datagram and waits for one back.
 fn ask(server: SocketAddr, question: &[u8]) -> Result<Vec<u8>> {
-    let any: SocketAddr = if server.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" }.parse()?;
+    let any: SocketAddr = if server.is_ipv4() {
+        "0.0.0.0:0"
+    } else {
+        "[::]:0"
+    }
+    .parse()?;
     let socket = UdpSocket::bind(any).context("bind")?;
     socket.set_read_timeout(Some(PATIENCE))?;
-    socket.connect(server).with_context(|| format!("connect to {server}"))?;
-    socket.send(question).with_context(|| format!("send to {server}"))?;
+    socket
+        .connect(server)
+        .with_context(|| format!("connect to {server}"))?;
+    socket
+        .send(question)
+        .with_context(|| format!("send to {server}"))?;
     let mut buffer = vec![0; 65536];
-    let length = socket.recv(&mut buffer).with_context(|| format!("no answer from {server}"))?;
+    let length = socket
+        .recv(&mut buffer)
+        .with_context(|| format!("no answer from {server}"))?;
     buffer.truncate(length);
     Ok(buffer)
 }
@@ -73,9 +84,10 @@ fn ask(server: SocketAddr, question: &[u8]) -> Result<Vec<u8>> {
 pub(crate) fn ping(address: Ipv4Addr) -> Result<()> {
     let (socket, kind) = match icmp_socket(SocketType::DGRAM) {
         Ok(socket) => (socket, "dgram"),
-        Err(Errno::ACCESS | Errno::PERM) => {
-            (icmp_socket(SocketType::RAW).context("neither a datagram nor a raw socket")?, "raw")
-        }
+        Err(Errno::ACCESS | Errno::PERM) => (
+            icmp_socket(SocketType::RAW).context("neither a datagram nor a raw socket")?,
+            "raw",
+        ),
         Err(errno) => return Err(errno).context("ICMP socket"),
     };
     set_socket_timeout(socket.as_fd(), Timeout::Recv, Some(PATIENCE)).context("time-out")?;
@@ -87,8 +99,14 @@ pub(crate) fn ping(address: Ipv4Addr) -> Result<()> {
     for _ in 0..64 {
         let (length, _, from) = rustix::net::recvfrom(&socket, &mut buffer, RecvFlags::empty())
             .with_context(|| format!("no echo from {address}"))?;
-        let header = if kind == "raw" { 4 * usize::from(buffer[0] & 0x0f) } else { 0 };
-        let is_from_target = from.and_then(|from| SocketAddrV4::try_from(from).ok()).is_some_and(|from| from.ip() == to.ip());
+        let header = if kind == "raw" {
+            4 * usize::from(buffer[0] & 0x0f)
+        } else {
+            0
+        };
+        let is_from_target = from
+            .and_then(|from| SocketAddrV4::try_from(from).ok())
+            .is_some_and(|from| from.ip() == to.ip());
         if is_from_target && header < length && buffer[header] == 0 {
             println!("echo from {address} by {kind} socket");
             return Ok(());
@@ -105,8 +123,10 @@ fn icmp_socket(kind: SocketType) -> rustix::io::Result<OwnedFd> {
 /// and checksum.
 fn echo_request() -> [u8; 8] {
     let mut message = [8, 0, 0, 0, 0, 1, 0, 1];
-    let sum: u32 =
-        message.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum();
+    let sum: u32 = message
+        .chunks(2)
+        .map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]])))
+        .sum();
     let folded = u16::try_from((sum & 0xffff) + (sum >> 16)).unwrap_or(u16::MAX);
     message[2..4].copy_from_slice(&(!folded).to_be_bytes());
     message
@@ -117,7 +137,12 @@ pub(crate) fn resolve(name: &str) -> Result<()> {
     let conf = std::fs::read_to_string("/etc/resolv.conf").context("/etc/resolv.conf")?;
     let server = conf
         .lines()
-        .find_map(|line| line.strip_prefix("nameserver")?.trim().parse::<IpAddr>().ok())
+        .find_map(|line| {
+            line.strip_prefix("nameserver")?
+                .trim()
+                .parse::<IpAddr>()
+                .ok()
+        })
         .context("/etc/resolv.conf names no server")?;
     let answer = ask(SocketAddr::new(server, 53), &dns_query(name)?)?;
     let code = answer.get(3).context("short answer")? & 0x0f;
@@ -128,11 +153,41 @@ pub(crate) fn resolve(name: &str) -> Result<()> {
     Ok(())
 }
 
+/// Answers every DNS query with the one address `answer`, and prints who asked, until it is killed.
+pub(crate) fn dns_server(address: &str, answer: Ipv4Addr) -> Result<()> {
+    let socket = UdpSocket::bind(address).with_context(|| format!("bind {address}"))?;
+    println!("listening {}", socket.local_addr()?);
+    let mut buffer = [0; 512];
+    loop {
+        let (length, client) = socket.recv_from(&mut buffer)?;
+        println!("query from {client}");
+        if let Some(reply) = dns_reply(&buffer[..length], answer) {
+            socket.send_to(&reply, client)?;
+        }
+    }
+}
+
+/// The query turned into an answer: the same question, then one A record whose name points to it.
+fn dns_reply(query: &[u8], answer: Ipv4Addr) -> Option<Vec<u8>> {
+    let question_end = skip_name(query, 12)? + 4;
+    let mut reply = query.get(..question_end)?.to_vec();
+    reply[2..4].copy_from_slice(&[0x81, 0x80]);
+    reply[6..12].copy_from_slice(&[0, 1, 0, 0, 0, 0]);
+    reply.extend_from_slice(&[0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4]);
+    reply.extend_from_slice(&answer.octets());
+    Some(reply)
+}
+
 /// A recursive query for A records (RFC 1035, section 4).
 fn dns_query(name: &str) -> Result<Vec<u8>> {
     let mut query = vec![0x4d, 0x42, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
     for label in name.trim_end_matches('.').split('.') {
-        query.push(u8::try_from(label.len()).ok().filter(|length| *length < 64).context("label")?);
+        query.push(
+            u8::try_from(label.len())
+                .ok()
+                .filter(|length| *length < 64)
+                .context("label")?,
+        );
         query.extend_from_slice(label.as_bytes());
     }
     query.extend_from_slice(&[0, 0, 1, 0, 1]);
@@ -141,7 +196,12 @@ fn dns_query(name: &str) -> Result<Vec<u8>> {
 
 /// The A records among the answers; none if the message is malformed.
 fn dns_addresses(message: &[u8]) -> Option<Vec<Ipv4Addr>> {
-    let word = |at: usize| Some(u16::from_be_bytes([*message.get(at)?, *message.get(at + 1)?]));
+    let word = |at: usize| {
+        Some(u16::from_be_bytes([
+            *message.get(at)?,
+            *message.get(at + 1)?,
+        ]))
+    };
     let mut at = 12;
     for _ in 0..word(4)? {
         at = skip_name(message, at)? + 4;
@@ -180,8 +240,19 @@ mod tests {
         message[7] = 2;
         message.extend_from_slice(&[0xc0, 12, 0, 5, 0, 1, 0, 0, 0, 9, 0, 2, 0xc0, 14]);
         message.extend_from_slice(&[0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 9, 0, 4, 192, 0, 2, 7]);
-        assert_eq!(dns_addresses(&message), Some(vec![Ipv4Addr::new(192, 0, 2, 7)]));
+        assert_eq!(
+            dns_addresses(&message),
+            Some(vec![Ipv4Addr::new(192, 0, 2, 7)])
+        );
         assert_eq!(dns_addresses(&message[..message.len() - 1]), None);
+    }
+
+    #[test]
+    fn the_dns_server_gives_what_the_client_reads() {
+        let address = Ipv4Addr::new(192, 0, 2, 9);
+        let query = dns_query("some.name.example").expect("a short name");
+        let reply = dns_reply(&query, address).expect("a whole query");
+        assert_eq!(dns_addresses(&reply), Some(vec![address]));
     }
 
     #[test]

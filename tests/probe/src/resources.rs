@@ -22,7 +22,10 @@ pub(crate) fn eat_memory(mebibytes: usize) -> Result<()> {
         println!("{count}");
     }
     // Reading it back keeps the compiler from leaving the writes out.
-    let touched = eaten.iter().filter(|block| block.last() == Some(&0xa5)).count();
+    let touched = eaten
+        .iter()
+        .filter(|block| block.last() == Some(&0xa5))
+        .count();
     anyhow::ensure!(touched == mebibytes, "memory changed under its owner");
     Ok(())
 }
@@ -53,7 +56,10 @@ pub(crate) fn burn_cpu(duration: Duration) -> Result<()> {
         rounds = std::hint::black_box(rounds.wrapping_add(1));
     }
     let used = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
-    #[expect(clippy::cast_precision_loss, reason = "seconds and nanoseconds of one short run")]
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "seconds and nanoseconds of one short run"
+    )]
     let seconds = used.tv_sec as f64 + used.tv_nsec as f64 / 1e9;
     print_json(&json!({
         "wall": start.elapsed().as_secs_f64(),
@@ -64,10 +70,16 @@ pub(crate) fn burn_cpu(duration: Duration) -> Result<()> {
 
 /// Makes an orphan; prints the pid that adopted it, and whether it stayed a zombie after its death.
 pub(crate) fn orphan() -> Result<()> {
-    let parent = myself(&["orphan-parent"]).stdout(Stdio::piped()).spawn().context("spawn")?;
+    let parent = myself(&["orphan-parent"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("spawn")?;
     let output = parent.wait_with_output().context("wait")?;
     let line = String::from_utf8_lossy(&output.stdout).into_owned();
-    let (pid, adopted_by) = line.trim().split_once(' ').context("the orphan said nothing")?;
+    let (pid, adopted_by) = line
+        .trim()
+        .split_once(' ')
+        .context("the orphan said nothing")?;
     let pid: u32 = pid.parse().context("the orphan's pid")?;
     let is_there = |process: &Process| process.pid == pid;
     let start = Instant::now();
@@ -95,7 +107,11 @@ pub(crate) fn orphan_leaf() {
     while std::os::unix::process::parent_id() == parent && start.elapsed() < PATIENCE / 4 {
         std::thread::sleep(Duration::from_millis(1));
     }
-    println!("{} {}", std::process::id(), std::os::unix::process::parent_id());
+    println!(
+        "{} {}",
+        std::process::id(),
+        std::os::unix::process::parent_id()
+    );
 }
 
 fn myself(arguments: &[&str]) -> Command {

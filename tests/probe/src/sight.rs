@@ -24,7 +24,9 @@ pub(crate) fn report(argv: &[String]) -> Result<Report> {
     let uname = rustix::system::uname();
     Ok(Report {
         argv: argv.to_vec(),
-        env: std::env::vars_os().map(|(name, value)| (lossy(name), lossy(value))).collect(),
+        env: std::env::vars_os()
+            .map(|(name, value)| (lossy(name), lossy(value)))
+            .collect(),
         cwd: std::env::current_dir().map_or_else(|error| files::io_error_name(&error), lossy),
         exe: read_link("/proc/self/exe").map(lossy).unwrap_or_default(),
         identity: identity(&status),
@@ -51,7 +53,10 @@ pub(crate) fn report(argv: &[String]) -> Result<Report> {
         oom_score_adj: text("/proc/self/oom_score_adj"),
         rlimits: rlimits(),
         processes: processes(),
-        clocks: Clocks { realtime: clock(ClockId::Realtime), boottime: clock(ClockId::Boottime) },
+        clocks: Clocks {
+            realtime: clock(ClockId::Realtime),
+            boottime: clock(ClockId::Boottime),
+        },
     })
 }
 
@@ -62,7 +67,11 @@ impl Status {
     fn read() -> Result<Self> {
         let text = read_to_string("/proc/self/status").context("/proc/self/status")?;
         let fields = text.lines().filter_map(|line| line.split_once(':'));
-        Ok(Self(fields.map(|(name, value)| (name.to_owned(), value.trim().to_owned())).collect()))
+        Ok(Self(
+            fields
+                .map(|(name, value)| (name.to_owned(), value.trim().to_owned()))
+                .collect(),
+        ))
     }
 
     fn get(&self, field: &str) -> String {
@@ -70,7 +79,10 @@ impl Status {
     }
 
     fn numbers(&self, field: &str) -> Vec<u32> {
-        self.get(field).split_whitespace().filter_map(|word| word.parse().ok()).collect()
+        self.get(field)
+            .split_whitespace()
+            .filter_map(|word| word.parse().ok())
+            .collect()
     }
 
     fn number(&self, field: &str) -> u32 {
@@ -83,7 +95,8 @@ fn identity(status: &Status) -> Identity {
     let umask = rustix::process::umask(Mode::empty());
     rustix::process::umask(umask);
     let raw = |pid: Option<rustix::process::Pid>| {
-        pid.and_then(|pid| u32::try_from(pid.as_raw_nonzero().get()).ok()).unwrap_or_default()
+        pid.and_then(|pid| u32::try_from(pid.as_raw_nonzero().get()).ok())
+            .unwrap_or_default()
     };
     Identity {
         pid: std::process::id(),
@@ -111,7 +124,10 @@ fn privileges(status: &Status) -> Privileges {
 }
 
 fn mounts() -> Vec<Mount> {
-    text("/proc/self/mountinfo").lines().filter_map(Mount::parse).collect()
+    text("/proc/self/mountinfo")
+        .lines()
+        .filter_map(Mount::parse)
+        .collect()
 }
 
 fn links() -> BTreeMap<String, Link> {
@@ -119,18 +135,26 @@ fn links() -> BTreeMap<String, Link> {
     for entry in nix::ifaddrs::getifaddrs().into_iter().flatten() {
         let link = links.entry(entry.interface_name.clone()).or_default();
         link.flags = flag_names(entry.flags);
-        link.mtu = text(format!("/sys/class/net/{}/mtu", entry.interface_name)).parse().ok();
-        let Some(address) = entry.address else { continue };
+        link.mtu = text(format!("/sys/class/net/{}/mtu", entry.interface_name))
+            .parse()
+            .ok();
+        let Some(address) = entry.address else {
+            continue;
+        };
         if let Some(hardware) = address.as_link_addr().and_then(|address| address.addr()) {
             link.mac = Some(hardware.map(|byte| format!("{byte:02x}")).join(":"));
         }
         if let Some(v4) = address.as_sockaddr_in() {
-            let mask = entry.netmask.and_then(|mask| Some(mask.as_sockaddr_in()?.ip().to_bits()));
+            let mask = entry
+                .netmask
+                .and_then(|mask| Some(mask.as_sockaddr_in()?.ip().to_bits()));
             let prefix = mask.map_or(32, u32::leading_ones);
             link.addresses.push(format!("{}/{prefix}", v4.ip()));
         }
         if let Some(v6) = address.as_sockaddr_in6() {
-            let mask = entry.netmask.and_then(|mask| Some(mask.as_sockaddr_in6()?.ip().to_bits()));
+            let mask = entry
+                .netmask
+                .and_then(|mask| Some(mask.as_sockaddr_in6()?.ip().to_bits()));
             let prefix = mask.map_or(128, u128::leading_ones);
             link.addresses.push(format!("{}/{prefix}", v6.ip()));
         }
@@ -139,7 +163,10 @@ fn links() -> BTreeMap<String, Link> {
 }
 
 fn flag_names(flags: InterfaceFlags) -> Vec<String> {
-    flags.iter_names().map(|(name, _)| name.trim_start_matches("IFF_").to_owned()).collect()
+    flags
+        .iter_names()
+        .map(|(name, _)| name.trim_start_matches("IFF_").to_owned())
+        .collect()
 }
 
 /// `/proc/net/route`: addresses are hexadecimal, in the byte order of the machine.
@@ -164,18 +191,25 @@ fn route(line: &str) -> Option<Route> {
 }
 
 fn sysctls() -> BTreeMap<String, String> {
-    ["ip_forward", "ping_group_range", "ip_unprivileged_port_start"]
-        .iter()
-        .filter_map(|name| {
-            let value = read_to_string(format!("/proc/sys/net/ipv4/{name}")).ok()?;
-            Some(((*name).to_owned(), value.trim().to_owned()))
-        })
-        .collect()
+    [
+        "ip_forward",
+        "ping_group_range",
+        "ip_unprivileged_port_start",
+    ]
+    .iter()
+    .filter_map(|name| {
+        let value = read_to_string(format!("/proc/sys/net/ipv4/{name}")).ok()?;
+        Some(((*name).to_owned(), value.trim().to_owned()))
+    })
+    .collect()
 }
 
 fn fds() -> BTreeMap<u32, String> {
     // The descriptor that lists the directory is in the list, but closed again when its link is read.
-    let numbers: Vec<u32> = names_in("/proc/self/fd").iter().filter_map(|n| n.parse().ok()).collect();
+    let numbers: Vec<u32> = names_in("/proc/self/fd")
+        .iter()
+        .filter_map(|n| n.parse().ok())
+        .collect();
     let target = |fd: u32| Some((fd, lossy(read_link(format!("/proc/self/fd/{fd}")).ok()?)));
     numbers.into_iter().filter_map(target).collect()
 }
@@ -204,15 +238,24 @@ fn cgroup() -> Cgroup {
     let writable = |mount: Mount| (mount.target.clone(), !mount.has("ro"));
     let limit = |name: &&str| Some(((*name).to_owned(), cgroup_file(name)?));
     Cgroup {
-        membership: text("/proc/self/cgroup").lines().map(str::to_owned).collect(),
-        mounts: mounts().into_iter().filter(is_cgroup).map(writable).collect(),
+        membership: text("/proc/self/cgroup")
+            .lines()
+            .map(str::to_owned)
+            .collect(),
+        mounts: mounts()
+            .into_iter()
+            .filter(is_cgroup)
+            .map(writable)
+            .collect(),
         limits: LIMIT_FILES.iter().filter_map(limit).collect(),
     }
 }
 
 /// The content of `name` in whichever of the process's own groups has it.
 pub(crate) fn cgroup_file(name: &str) -> Option<String> {
-    let content = own_groups().into_iter().find_map(|group| read_to_string(group.join(name)).ok())?;
+    let content = own_groups()
+        .into_iter()
+        .find_map(|group| read_to_string(group.join(name)).ok())?;
     Some(content.trim().to_owned())
 }
 
@@ -224,12 +267,18 @@ fn own_groups() -> Vec<PathBuf> {
         .filter_map(|line| line.split_once(':')?.1.split_once(':'))
         .collect();
     let group_on = |mount: &Mount| {
-        let (_, path) = lines.iter().find(|(controllers, _)| match mount.fstype.as_str() {
-            "cgroup2" => controllers.is_empty(),
-            "cgroup" => controllers.split(',').any(|controller| mount.has(controller)),
-            _ => false,
-        })?;
-        let below = Path::new(path).strip_prefix(&mount.root).unwrap_or(Path::new(""));
+        let (_, path) = lines
+            .iter()
+            .find(|(controllers, _)| match mount.fstype.as_str() {
+                "cgroup2" => controllers.is_empty(),
+                "cgroup" => controllers
+                    .split(',')
+                    .any(|controller| mount.has(controller)),
+                _ => false,
+            })?;
+        let below = Path::new(path)
+            .strip_prefix(&mount.root)
+            .unwrap_or(Path::new(""));
         Some(Path::new(&mount.target).join(below))
     };
     mounts().iter().filter_map(group_on).collect()
@@ -241,7 +290,9 @@ fn dev() -> BTreeMap<String, Node> {
     while let Some(directory) = directories.pop() {
         for name in names_in(&directory) {
             let path = directory.join(name);
-            let Ok(node) = files::node(&path) else { continue };
+            let Ok(node) = files::node(&path) else {
+                continue;
+            };
             if node.kind == "dir" {
                 directories.push(path.clone());
             }
@@ -259,31 +310,52 @@ fn etc() -> BTreeMap<String, String> {
 }
 
 fn tty() -> Tty {
-    let fds = [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()];
+    let fds = [
+        rustix::stdio::stdin(),
+        rustix::stdio::stdout(),
+        rustix::stdio::stderr(),
+    ];
     let is_terminal = fds.map(rustix::termios::isatty);
-    let size = fds.iter().find_map(|fd| rustix::termios::tcgetwinsize(fd).ok());
+    let size = fds
+        .iter()
+        .find_map(|fd| rustix::termios::tcgetwinsize(fd).ok());
     let foreground = rustix::termios::tcgetpgrp(rustix::stdio::stdin()).ok();
     Tty {
         is_terminal,
         size: size.map(|size| (size.ws_row, size.ws_col)),
         controlling: std::fs::File::open("/dev/tty").is_ok(),
         foreground: foreground.and_then(|pid| u32::try_from(pid.as_raw_nonzero().get()).ok()),
-        name: if is_terminal[0] { read_link("/proc/self/fd/0").ok().map(lossy) } else { None },
+        name: if is_terminal[0] {
+            read_link("/proc/self/fd/0").ok().map(lossy)
+        } else {
+            None
+        },
     }
 }
 
 /// `/proc/self/limits` is a table of fixed columns: 26 characters of name, 21 of soft and 21 of hard limit.
 fn rlimits() -> BTreeMap<String, (String, String)> {
     let column = |line: &str, from: usize, to: usize| {
-        line.get(from..to.min(line.len())).unwrap_or_default().trim().to_owned()
+        line.get(from..to.min(line.len()))
+            .unwrap_or_default()
+            .trim()
+            .to_owned()
     };
-    let row = |line: &str| (column(line, 0, 26), (column(line, 26, 47), column(line, 47, 68)));
+    let row = |line: &str| {
+        (
+            column(line, 0, 26),
+            (column(line, 26, 47), column(line, 47, 68)),
+        )
+    };
     text("/proc/self/limits").lines().skip(1).map(row).collect()
 }
 
 /// Every process that `/proc` shows; one that ends in the meantime is left out.
 pub(crate) fn processes() -> Vec<Process> {
-    let mut pids: Vec<u32> = names_in("/proc").iter().filter_map(|name| name.parse().ok()).collect();
+    let mut pids: Vec<u32> = names_in("/proc")
+        .iter()
+        .filter_map(|name| name.parse().ok())
+        .collect();
     pids.sort_unstable();
     pids.into_iter().filter_map(process).collect()
 }
@@ -303,14 +375,20 @@ fn process(pid: u32) -> Option<Process> {
     })
 }
 
-#[expect(clippy::cast_precision_loss, reason = "a double holds today's microseconds exactly")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "a double holds today's microseconds exactly"
+)]
 fn clock(id: ClockId) -> f64 {
     let time = clock_gettime(id);
     time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
 
 fn text(path: impl AsRef<Path>) -> String {
-    read_to_string(path).unwrap_or_default().trim_end().to_owned()
+    read_to_string(path)
+        .unwrap_or_default()
+        .trim_end()
+        .to_owned()
 }
 
 fn names_in(directory: impl AsRef<Path>) -> Vec<String> {
@@ -320,7 +398,10 @@ fn names_in(directory: impl AsRef<Path>) -> Vec<String> {
 
 fn links_in(directory: &str) -> BTreeMap<String, String> {
     let target = |name: &String| read_link(Path::new(directory).join(name)).ok().map(lossy);
-    names_in(directory).into_iter().filter_map(|name| Some((name.clone(), target(&name)?))).collect()
+    names_in(directory)
+        .into_iter()
+        .filter_map(|name| Some((name.clone(), target(&name)?)))
+        .collect()
 }
 
 fn lossy(text: impl Into<std::ffi::OsString>) -> String {

@@ -17,7 +17,10 @@ pub(crate) fn signal_self(name: &str) -> Result<u8> {
 
 /// Prints `ready`, then the name of each of `names` that arrives; the last of them ends it.
 pub(crate) fn trap(names: &[&str]) -> Result<()> {
-    let signals = names.iter().map(|name| parse(name)).collect::<Result<Vec<_>>>()?;
+    let signals = names
+        .iter()
+        .map(|name| parse(name))
+        .collect::<Result<Vec<_>>>()?;
     let set = block(&signals)?;
     println!("ready");
     loop {
@@ -31,7 +34,12 @@ pub(crate) fn trap(names: &[&str]) -> Result<()> {
 
 /// Prints the terminal's `ROWSxCOLUMNS` now and at every change; SIGTERM, SIGINT or SIGHUP ends it.
 pub(crate) fn winsize_watch() -> Result<()> {
-    let set = block(&[Signal::SIGWINCH, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP])?;
+    let set = block(&[
+        Signal::SIGWINCH,
+        Signal::SIGTERM,
+        Signal::SIGINT,
+        Signal::SIGHUP,
+    ])?;
     loop {
         let size = rustix::termios::tcgetwinsize(rustix::stdio::stdin()).context("winsize")?;
         println!("{}x{}", size.ws_row, size.ws_col);
@@ -49,6 +57,10 @@ fn block(signals: &[Signal]) -> Result<SigSet> {
 
 /// `TERM` or `SIGTERM`.
 fn parse(name: &str) -> Result<Signal> {
-    let full = if name.starts_with("SIG") { name.to_owned() } else { format!("SIG{name}") };
+    let full = if name.starts_with("SIG") {
+        name.to_owned()
+    } else {
+        format!("SIG{name}")
+    };
     Signal::from_str(&full).with_context(|| format!("no signal is called {name}"))
 }

@@ -1,0 +1,290 @@
+//! A place of its own for each test: a store, a run root and a bridge that nothing else on the machine shares.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use rustix::fs::inotify::{self, CreateFlags, Reader, WatchFlags};
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use super::host::{Marks, Network, Trace};
+use super::{Cmd, Host, Rootfs, requirements};
+
+/// Files that may stay in the run root when nothing runs: locks are never removed, as that could not be done safely.
+const MAY_STAY: &[&str] = &[".lock"];
+
+/// How long the kernel may take to let go of what a dead namespace held.
+const SETTLING: Duration = Duration::from_secs(3);
+
+/// mybox with a root, a run root and a bridge of its own. When it is dropped, it checks that nothing of it is left.
+pub(crate) struct Sandbox {
+    host: Host,
+    directory: TempDir,
+    bridge: String,
+    containers: Containers,
+    finished: bool,
+}
+
+impl Sandbox {
+    /// A sandbox for the test `name`, on the real host.
+    #[track_caller]
+    pub(crate) fn new(name: &str) -> Self {
+        Self::on(Host::REAL, name)
+    }
+
+    /// A sandbox on `host`.
+    #[track_caller]
+    pub(crate) fn on(host: Host, name: &str) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        requirements();
+        // A real filesystem with short names: an overlay cannot have its upper directory on another overlay, and paths
+        // of sockets end at 107 bytes.
+        let parent = std::env::var_os("MYBOX_TEST_DIR").unwrap_or("/var/tmp".into());
+        let directory = tempfile::Builder::new()
+            .prefix(&format!("mybox-{name}-"))
+            .tempdir_in(parent);
+        let directory = directory.expect("a directory for the sandbox");
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let containers = directory.path().join("root/containers");
+        std::fs::create_dir_all(&containers).expect("the store's directory of containers");
+        Self {
+            host,
+            bridge: format!("mb{:x}x{count:x}", std::process::id()),
+            containers: Containers::watch(&containers),
+            directory,
+            finished: false,
+        }
+    }
+
+    /// The host it is on.
+    pub(crate) fn host(&self) -> Host {
+        self.host
+    }
+
+    /// A directory for the test's own files.
+    pub(crate) fn scratch(&self) -> PathBuf {
+        let scratch = self.directory.path().join("scratch");
+        std::fs::create_dir_all(&scratch).expect("scratch directory");
+        scratch
+    }
+
+    /// `--root`.
+    pub(crate) fn root(&self) -> PathBuf {
+        self.directory.path().join("root")
+    }
+
+    /// `--run-root`.
+    pub(crate) fn run_root(&self) -> PathBuf {
+        self.directory.path().join("run")
+    }
+
+    /// `--bridge`.
+    pub(crate) fn bridge(&self) -> &str {
+        &self.bridge
+    }
+
+    /// The real binary, pointed at this sandbox by its environment.
+    pub(crate) fn mybox<T: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = T>) -> Cmd {
+        self.host
+            .command(env!("CARGO_BIN_EXE_mybox"))
+            .args(arguments)
+            .env("MYBOX_ROOT", self.root())
+            .env("MYBOX_RUN_ROOT", self.run_root())
+            .env("MYBOX_BRIDGE", &self.bridge)
+    }
+
+    /// Imports `rootfs` as `reference`.
+    #[track_caller]
+    pub(crate) fn import(&self, reference: &str, rootfs: Rootfs) {
+        self.mybox(["import", "-", reference])
+            .stdin(rootfs.tar())
+            .run()
+            .ok();
+    }
+
+    /// Imports [`Rootfs::tiny`] as `tiny`.
+    #[track_caller]
+    pub(crate) fn import_tiny(&self) {
+        self.import("tiny", Rootfs::tiny());
+    }
+
+    /// Ids of all containers there ever were.
+    pub(crate) fn containers(&self) -> Vec<String> {
+        self.containers.seen()
+    }
+
+    /// Removes the network and checks that nothing is left. Dropping does the same.
+    #[track_caller]
+    pub(crate) fn finish(mut self) {
+        self.check();
+    }
+
+    #[track_caller]
+    fn check(&mut self) {
+        self.finished = true;
+        let networks = self.host.networks(&self.bridge);
+        if !networks.is_empty() {
+            self.mybox(["network", "rm", &self.bridge]).run().ok();
+        }
+        let left = self.left(&networks);
+        if !left.is_empty() {
+            self.sweep(&networks);
+            panic!("left behind:\n  {}", left.join("\n  "));
+        }
+    }
+
+    /// What is left once it had time to go.
+    fn left(&self, networks: &[Network]) -> Vec<String> {
+        let start = Instant::now();
+        loop {
+            let left = self.left_now(networks);
+            if left.is_empty() || start.elapsed() > SETTLING {
+                return left;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn left_now(&self, networks: &[Network]) -> Vec<String> {
+        let containers = self.containers();
+        let traces = self.marks(networks, &containers).traces(self.host);
+        let traces = traces.iter().map(|trace| format!("{trace:?}"));
+        let may_stay = |path: &PathBuf| {
+            let name = path.to_string_lossy();
+            path.is_dir() || MAY_STAY.iter().any(|suffix| name.ends_with(suffix))
+        };
+        let run_files = all_below(&self.run_root())
+            .into_iter()
+            .filter(|path| !may_stay(path));
+        let container_files = all_below(&self.root().join("containers"));
+        let files = run_files
+            .chain(container_files)
+            .map(|path| format!("file {}", path.display()));
+        traces.chain(files).collect()
+    }
+
+    fn marks<'a>(&'a self, networks: &'a [Network], containers: &'a [String]) -> Marks<'a> {
+        Marks {
+            directory: self.directory.path(),
+            bridge: &self.bridge,
+            networks,
+            containers,
+        }
+    }
+
+    /// After a failure: takes down what can be found, so that one failure does not become many.
+    fn sweep(&self, networks: &[Network]) {
+        let containers = self.containers();
+        let marks = self.marks(networks, &containers);
+        for trace in marks.traces(self.host) {
+            if let Trace::Process {
+                pid,
+                is_its_own: true,
+                ..
+            } = trace
+            {
+                let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+                // It may have ended by itself.
+                let _ = pid.map(|pid| kill_process(pid, Signal::KILL));
+            }
+        }
+        std::thread::sleep(Duration::from_millis(100));
+        for trace in marks.traces(self.host) {
+            self.remove(&trace);
+        }
+    }
+
+    fn remove(&self, trace: &Trace) {
+        let run = |program: &str, arguments: &[&str]| {
+            drop(self.host.command(program).args(arguments).run());
+        };
+        match trace {
+            Trace::Link(line) => {
+                let name = line.split_whitespace().nth(1).unwrap_or_default();
+                run(
+                    "ip",
+                    &[
+                        "link",
+                        "delete",
+                        name.split(['@', ':']).next().unwrap_or_default(),
+                    ],
+                );
+            }
+            Trace::Mount(line) => {
+                run(
+                    "umount",
+                    &["--lazy", line.split(' ').nth(2).unwrap_or_default()],
+                );
+            }
+            // Busy for as long as a process that was just killed is in it: then it stays, as the report says.
+            Trace::Cgroup(path) => drop(std::fs::remove_dir(path)),
+            // Rules go with mybox's own table, which others share.
+            Trace::Firewall(_) | Trace::Process { .. } => {}
+        }
+    }
+}
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.sweep(&[]);
+        } else if !self.finished {
+            self.check();
+        }
+    }
+}
+
+/// Everything below `directory`, which need not exist.
+fn all_below(directory: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut directories = vec![directory.to_owned()];
+    while let Some(directory) = directories.pop() {
+        for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                directories.push(entry.path());
+            }
+            found.push(entry.path());
+        }
+    }
+    found
+}
+
+/// Remembers every container there ever was: `--rm` leaves no record that would tell whose leftovers to look for.
+struct Containers {
+    /// An inotify instance on the directory of containers.
+    events: OwnedFd,
+    seen: RefCell<BTreeSet<String>>,
+}
+
+impl Containers {
+    fn watch(directory: &Path) -> Self {
+        let events = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).expect("inotify");
+        let made = WatchFlags::CREATE | WatchFlags::MOVED_TO | WatchFlags::ONLYDIR;
+        inotify::add_watch(&events, directory, made).expect("watch the containers");
+        Self {
+            events,
+            seen: RefCell::default(),
+        }
+    }
+
+    fn seen(&self) -> Vec<String> {
+        let mut buffer = [MaybeUninit::uninit(); 65536];
+        let mut reader = Reader::new(&self.events, &mut buffer);
+        let mut seen = self.seen.borrow_mut();
+        // The end is EAGAIN.
+        while let Ok(event) = reader.next() {
+            let name = event
+                .file_name()
+                .map(|name| name.to_string_lossy().into_owned());
+            // Temporary names are dotted; a name of a few letters could be found in what is not the sandbox's.
+            seen.extend(name.filter(|name| name.len() >= 12 && !name.starts_with('.')));
+        }
+        seen.iter().cloned().collect()
+    }
+}
