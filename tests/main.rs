@@ -1,4 +1,5 @@
-//! What mybox does, by behaviour. One binary, so that the probe, the fixtures and the checks of the host are made once.
+//! What mybox does, by behaviour. One binary, so that the probe, the fixtures and the checks of the
+//! host are made once.
 //!
 //! Root and a few tools are needed; where one is missing the tests fail and say which.
 

@@ -1,7 +1,8 @@
-//! Holds DESIGN.md's map against the source: who may import whom, where unsafe code may be, who may print.
+//! Holds DESIGN.md's map against the source: who may import whom, where unsafe code may be, who may
+//! print.
 //!
-//! Source is read as Rust tokens, so comments and strings do not count, and a path counts wherever it stands: in a `use`
-//! of any shape, in an expression, in a type, inside a macro.
+//! Source is read as Rust tokens, so comments and strings do not count, and a path counts wherever
+//! it stands: in a `use` of any shape, in an expression, in a type, inside a macro.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -9,7 +10,8 @@ use std::str::FromStr;
 
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
-/// A module of `src` and what it may name besides itself: modules, or paths within modules, or the store's crate.
+/// A module of `src` and what it may name besides itself: modules, or paths within modules, or the
+/// store's crate.
 type Rule = (&'static str, &'static [&'static str]);
 
 /// Imports go downward only. From the top to the bottom:
@@ -41,7 +43,8 @@ const RULES: &[Rule] = &[
     ("kernel", &[]),
 ];
 
-/// What the store may not name: it knows nothing of containers, mounts, HTTP, environment or terminals.
+/// What the store may not name: it knows nothing of containers, mounts, HTTP, environment or
+/// terminals.
 const FORBIDDEN_IN_STORE: &[&str] = &[
     "mybox",
     "rustix::mount",
@@ -155,7 +158,8 @@ fn wrong_imports(source: &Source) -> Vec<String> {
     source.mentions.iter().filter(wrong).map(describe).collect()
 }
 
-/// Whether the path begins with one of the modules or with the store; not, say, with an item of `main.rs`.
+/// Whether the path begins with one of the modules or with the store; not, say, with an item of
+/// `main.rs`.
 fn is_ours(path: &str) -> bool {
     path_starts_with(path, "mybox_store") || is_in_module(path)
 }
@@ -267,7 +271,8 @@ impl Source {
                 TokenTree::Ident(word) if is_print(&word.to_string(), trees.get(at + 1)) => {
                     self.print_lines.insert(line);
                 }
-                // Below the root, the bare name of one of our modules is a local name: `use std::net; net::IpAddr`.
+                // Below the root, the bare name of one of our modules is a local name: `use
+                // std::net; net::IpAddr`.
                 TokenTree::Ident(word) if !module.is_empty() && is_in_module(&word.to_string()) => {
                 }
                 TokenTree::Ident(_) if !follows_colons(&trees[..at]) => {
@@ -303,19 +308,23 @@ fn inline_module(before: &[TokenTree]) -> Option<String> {
 
 fn is_print(word: &str, next: Option<&TokenTree>) -> bool {
     matches!(word, "print" | "println" | "eprint" | "eprintln")
-        && matches!(next, Some(TokenTree::Punct(punct)) if punct.as_char() == '!')
+        && next.is_some_and(|next| is_punct(next, '!'))
+}
+
+fn is_punct(tree: &TokenTree, letter: char) -> bool {
+    matches!(tree, TokenTree::Punct(punct) if punct.as_char() == letter)
 }
 
 fn follows_colons(before: &[TokenTree]) -> bool {
-    matches!(before, [.., TokenTree::Punct(a), TokenTree::Punct(b)] if a.as_char() == ':' && b.as_char() == ':')
+    matches!(before, [.., a, b] if is_punct(a, ':') && is_punct(b, ':'))
 }
 
-/// All paths that begin with the first token: several where it opens a `use` with braces, none if it is a lone word.
+/// All paths that begin with the first token: several where it opens a `use` with braces, none if
+/// it is a lone word.
 fn paths(trees: &[TokenTree]) -> Vec<Vec<String>> {
     let is_path = matches!(
         trees,
-        [TokenTree::Ident(_), TokenTree::Punct(a), TokenTree::Punct(b), ..]
-            if a.as_char() == ':' && b.as_char() == ':'
+        [TokenTree::Ident(_), a, b, ..] if is_punct(a, ':') && is_punct(b, ':')
     );
     if is_path { branches(trees) } else { Vec::new() }
 }
@@ -341,8 +350,10 @@ fn branches(trees: &[TokenTree]) -> Vec<Vec<String>> {
         [TokenTree::Ident(word), ..] => vec![vec![word.to_string()]],
         [TokenTree::Group(group), ..] if group.delimiter() == Delimiter::Brace => {
             let inner: Vec<TokenTree> = group.stream().into_iter().collect();
-            let is_comma = |tree: &TokenTree| matches!(tree, TokenTree::Punct(punct) if punct.as_char() == ',');
-            inner.split(is_comma).flat_map(branches).collect()
+            inner
+                .split(|tree| is_punct(tree, ','))
+                .flat_map(branches)
+                .collect()
         }
         _ => Vec::new(),
     }

@@ -1,5 +1,5 @@
-//! Runs programs that cannot hang a test: each has a time limit, after which it is killed by its process id and the
-//! test fails with all it said until then.
+//! Runs programs that cannot hang a test: each has a time limit, after which it is killed by its
+//! process id and the test fails with all it said until then.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -101,7 +101,8 @@ impl Cmd {
     #[track_caller]
     pub(crate) fn spawn(self) -> Running {
         let mut command = self.build();
-        // A group of its own: what it starts can be killed with it, and the test's terminal does not reach it.
+        // A group of its own: what it starts can be killed with it, and the test's terminal does
+        // not reach it.
         command.process_group(0);
         command
             .stdin(Stdio::piped())
@@ -202,7 +203,8 @@ impl Process {
     }
 
     fn kill(&mut self) {
-        // The leader was not waited for, so that the group's id is still its own; it may have no group of its own yet.
+        // The leader was not waited for, so that the group's id is still its own; it may have no
+        // group of its own yet.
         let _ = kill_process_group(self.pid(), Signal::KILL);
         let _ = self.child.kill();
     }
@@ -261,7 +263,8 @@ impl Running {
         self.stdin = None;
     }
 
-    /// Writes all of `input` from a thread, as the program may write before it reads, or end without reading.
+    /// Writes all of `input` from a thread, as the program may write before it reads, or end
+    /// without reading.
     fn send_and_close(&mut self, input: Vec<u8>) {
         if let Some(mut stdin) = self.stdin.take() {
             std::thread::spawn(move || drop(stdin.write_all(&input)));

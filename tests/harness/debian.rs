@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use super::{Cmd, fixtures, requirements};
 
-/// The path of a minbase tree with `ip` and `ping`, in `target/fixtures/debian-<suite>`, made once by debootstrap.
+/// The path of a minbase tree with `ip` and `ping`, in `target/fixtures/debian-<suite>`, made once
+/// by debootstrap.
 pub(crate) fn debian() -> PathBuf {
     requirements();
     let suite = suite();
     fixtures::cached(&format!("debian-{suite}"), |directory| {
-        // In a mount namespace of its own: killed half-way it would leave /proc mounted in a tree that is then removed.
+        // In a mount namespace of its own: killed half-way it would leave /proc mounted in a tree
+        // that is then removed.
         Cmd::new("unshare")
             .args(["--mount", "--propagation", "private", "debootstrap"])
             .args([

@@ -1,7 +1,7 @@
 //! Things that take long to make, kept in `target/fixtures` and shared with `make demo`.
 //!
-//! A fixture is made under a lock in a directory beside its place, then renamed into it: it is there whole or not at all,
-//! whichever process is killed when.
+//! A fixture is made under a lock in a directory beside its place, then renamed into it: it is
+//! there whole or not at all, whichever process is killed when.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};

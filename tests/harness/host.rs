@@ -1,4 +1,5 @@
-//! What is on a host: all of it, to compare before and after, or the part that bears a sandbox's marks.
+//! What is on a host: all of it, to compare before and after, or the part that bears a sandbox's
+//! marks.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -47,7 +48,8 @@ impl Host {
         self.ask("cat", [path])
     }
 
-    /// The IPv4 networks of an interface: address and prefix length. None if there is no such interface.
+    /// The IPv4 networks of an interface: address and prefix length. None if there is no such
+    /// interface.
     pub(crate) fn networks(self, interface: &str) -> Vec<Network> {
         let addresses = self
             .command("ip")
@@ -92,7 +94,8 @@ impl Network {
     }
 }
 
-/// All that mybox could change on a host, one fact a line: links, addresses, routes, firewall, sysctls, mounts.
+/// All that mybox could change on a host, one fact a line: links, addresses, routes, firewall,
+/// sysctls, mounts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct HostState(BTreeSet<String>);
 
@@ -106,7 +109,8 @@ const RESTLESS: &[&str] = &[
 ];
 
 impl HostState {
-    /// The state of `host` now. On the real host other tests change it all the time: compare private ones.
+    /// The state of `host` now. On the real host other tests change it all the time: compare
+    /// private ones.
     #[track_caller]
     pub(crate) fn of(host: Host) -> Self {
         let mut facts = BTreeSet::new();
@@ -179,8 +183,8 @@ fn mounts(host: Host) -> Vec<String> {
 pub(super) struct Marks<'a> {
     /// Its directory, which no other path contains.
     pub(super) directory: &'a Path,
-    /// Its bridge.
-    pub(super) bridge: &'a str,
+    /// Its bridge; none to look for its containers' things only.
+    pub(super) bridge: Option<&'a str>,
     /// Networks its bridge had.
     pub(super) networks: &'a [Network],
     /// Ids of all containers it ever had.
@@ -196,8 +200,8 @@ pub(super) enum Trace {
     Firewall(String),
     Process {
         pid: u32,
-        /// Whether it was started for the sandbox. Only then may it be killed: any other one merely uses a file or a
-        /// mount of the sandbox, and may be anybody's.
+        /// Whether it was started for the sandbox. Only then may it be killed: any other one merely
+        /// uses a file or a mount of the sandbox, and may be anybody's.
         is_its_own: bool,
         described: String,
     },
@@ -228,14 +232,16 @@ impl Marks<'_> {
         )
     }
 
-    /// Whether `text` has the first eight digits of a container's id; names of links have no room for more.
+    /// Whether `text` has the first eight digits of a container's id; names of links have no room
+    /// for more.
     fn names_container(&self, text: &str) -> bool {
         self.containers
             .iter()
             .any(|id| text.contains(id.get(..8).unwrap_or(id)))
     }
 
-    /// Whether `path` has a container's id; groups have room for at least as much of it as people are shown.
+    /// Whether `path` has a container's id; groups have room for at least as much of it as people
+    /// are shown.
     fn names_group(&self, path: &str) -> bool {
         self.containers
             .iter()
@@ -244,7 +250,8 @@ impl Marks<'_> {
 
     fn links(&self, host: Host) -> Vec<String> {
         let is_ours = |line: &&str| {
-            line.split([' ', ':', '@']).any(|word| word == self.bridge)
+            line.split([' ', ':', '@'])
+                .any(|word| Some(word) == self.bridge)
                 || self.names_container(line)
         };
         host.ask("ip", ["-o", "link"])
@@ -267,7 +274,9 @@ impl Marks<'_> {
                 .any(|address| free.iter().any(|network| network.contains(address)))
         };
         let is_ours = |line: &&str| {
-            line.contains(self.bridge) || self.names_container(line) || has_address(line)
+            self.bridge.is_some_and(|bridge| line.contains(bridge))
+                || self.names_container(line)
+                || has_address(line)
         };
         host.ask("nft", ["list", "ruleset"])
             .lines()
@@ -335,8 +344,8 @@ impl Marks<'_> {
         targets.any(|target| self.names_directory(&target.to_string_lossy()))
     }
 
-    /// Whether a mount of the sandbox is in the process's mount namespace, and that is not the machine's, which
-    /// nearly every process shares.
+    /// Whether a mount of the sandbox is in the process's mount namespace, and that is not the
+    /// machine's, which nearly every process shares.
     fn has_mounted(&self, proc: &Path) -> bool {
         let namespace = |proc: &Path| std::fs::read_link(proc.join("ns/mnt")).ok();
         let table = std::fs::read_to_string(proc.join("mountinfo")).unwrap_or_default();

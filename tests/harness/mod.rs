@@ -1,13 +1,14 @@
 //! What the behaviour tests stand on.
 //!
-//! A test makes a [`Sandbox`], imports a tiny image into it, runs mybox, and looks at the result from inside (the probe's
-//! report) and from the host. When the sandbox ends, it checks that nothing of it is left anywhere.
+//! A test makes a [`Sandbox`], imports a tiny image into it, runs mybox, and looks at the result
+//! from inside (the probe's report) and from the host. When the sandbox ends, it checks that
+//! nothing of it is left anywhere.
 //!
 //! ```text
-//! Sandbox ──mybox()──▶ Cmd ──run()──▶ Output      a bounded command and what it said
-//!    │                  └───spawn()─▶ Running     the same, while it goes on
-//!    │                  └─Terminal────▶ Session   the same, on a terminal of its own
-//!    └── on a Host: the real one, or a PrivateHost with a network and mounts of its own, and an outside world
+//! Sandbox ──mybox()──▶ Cmd ──run()──▶ Output   a bounded command and what it said
+//!    │                  └───spawn()─▶ Running  the same, while it goes on
+//!    │                  └─Terminal────▶ Session  the same, on a terminal of its own
+//!    └── on a Host: the real one, or a PrivateHost with its own network and an outside world
 //! ```
 #![allow(
     dead_code,

@@ -1,13 +1,14 @@
-//! A host of a test's own: a network namespace and a mount namespace, so that all of its links, addresses, routes,
-//! firewall, sysctls and mounts can be compared before and after. Beside it, an outside world.
+//! A host of a test's own: a network namespace and a mount namespace, so that all of its links,
+//! addresses, routes, firewall, sysctls and mounts can be compared before and after. Beside it, an
+//! outside world.
 //!
 //! ```text
 //!   private host                                outside
 //!   bridge of mybox ── routed, NAT ── eth0 ═════ eth0   udp echo on 7, tcp on 80, dns on 53
 //!                            203.0.113.1        203.0.113.2
 //! ```
-//! The namespaces live as long as a process of each that waits for the end of its input. They end with the test,
-//! however it ends, and nothing of them has a name on the real host.
+//! The namespaces live as long as a process of each that waits for the end of its input. They end
+//! with the test, however it ends, and nothing of them has a name on the real host.
 
 use std::time::Duration;
 
@@ -108,7 +109,8 @@ impl PrivateHost {
         Host::inside(self.holder.pid())
     }
 
-    /// Puts another content in the place of a file that exists, such as `/etc/resolv.conf`, on this host only.
+    /// Puts another content in the place of a file that exists, such as `/etc/resolv.conf`, on this
+    /// host only.
     #[track_caller]
     pub(crate) fn replace_file(&self, path: &str, content: &str) {
         let replacement = self.directory.path().join(path.replace('/', "_"));

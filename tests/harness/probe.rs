@@ -12,8 +12,8 @@ pub(crate) fn probe() -> &'static Path {
     PROBE.get_or_init(build)
 }
 
-/// A target directory of its own: the outer cargo may hold the lock of the usual one. An explicit target keeps
-/// `crt-static` away from procedural macros, which are shared objects.
+/// A target directory of its own: the outer cargo may hold the lock of the usual one. An explicit
+/// target keeps `crt-static` away from procedural macros, which are shared objects.
 fn build() -> PathBuf {
     let triple = host_triple();
     let target = fixtures::target().join("probe");

@@ -1,4 +1,5 @@
-//! What the tests need from the machine. Something missing is a failure that names it, never a skipped test.
+//! What the tests need from the machine. Something missing is a failure that names it, never a
+//! skipped test.
 
 use std::path::Path;
 use std::sync::OnceLock;

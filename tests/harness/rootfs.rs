@@ -15,7 +15,8 @@ impl Rootfs {
         Self(Builder::new(Vec::new()))
     }
 
-    /// The least that a container needs: the probe as `/bin/probe`, a link for each of its applets, and two users.
+    /// The least that a container needs: the probe as `/bin/probe`, a link for each of its applets,
+    /// and two users.
     pub(crate) fn tiny() -> Self {
         let program = std::fs::read(probe()).expect("the probe was just built");
         let bin = Self::empty()

@@ -1,4 +1,5 @@
-//! A place of its own for each test: a store, a run root and a bridge that nothing else on the machine shares.
+//! A place of its own for each test: a store, a run root and a bridge that nothing else on the
+//! machine shares.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -16,13 +17,15 @@ use tempfile::TempDir;
 use super::host::{Marks, Network, Trace};
 use super::{Cmd, Host, Rootfs, requirements};
 
-/// Files that may stay in the run root when nothing runs: locks are never removed, as that could not be done safely.
+/// Files that may stay in the run root when nothing runs: locks are never removed, as that could
+/// not be done safely.
 const MAY_STAY: &[&str] = &[".lock"];
 
 /// How long the kernel may take to let go of what a dead namespace held.
 const SETTLING: Duration = Duration::from_secs(3);
 
-/// mybox with a root, a run root and a bridge of its own. When it is dropped, it checks that nothing of it is left.
+/// mybox with a root, a run root and a bridge of its own. When it is dropped, it checks that
+/// nothing of it is left.
 pub(crate) struct Sandbox {
     host: Host,
     directory: TempDir,
@@ -43,8 +46,8 @@ impl Sandbox {
     pub(crate) fn on(host: Host, name: &str) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         requirements();
-        // A real filesystem with short names: an overlay cannot have its upper directory on another overlay, and paths
-        // of sockets end at 107 bytes.
+        // A real filesystem with short names: an overlay cannot have its upper directory on another
+        // overlay, and paths of sockets end at 107 bytes.
         let parent = std::env::var_os("MYBOX_TEST_DIR").unwrap_or("/var/tmp".into());
         let directory = tempfile::Builder::new()
             .prefix(&format!("mybox-{name}-"))
@@ -132,47 +135,74 @@ impl Sandbox {
         if !networks.is_empty() {
             self.mybox(["network", "rm", &self.bridge]).run().ok();
         }
-        let left = self.left(&networks);
+        let left = once_settled(|| self.left(&networks));
         if !left.is_empty() {
             self.sweep(&networks);
             panic!("left behind:\n  {}", left.join("\n  "));
         }
     }
 
-    /// What is left once it had time to go.
-    fn left(&self, networks: &[Network]) -> Vec<String> {
-        let start = Instant::now();
-        loop {
-            let left = self.left_now(networks);
-            if left.is_empty() || start.elapsed() > SETTLING {
-                return left;
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
+    /// Fails if anything of any container is on the host or in the run root. The bridge may be there,
+    /// and so may records of containers that have ended.
+    #[track_caller]
+    pub(crate) fn assert_nothing_runs(&self) {
+        let left = once_settled(|| self.running());
+        assert!(left.is_empty(), "still there:\n  {}", left.join("\n  "));
     }
 
-    fn left_now(&self, networks: &[Network]) -> Vec<String> {
+    /// Everything of any container that is on the host or in the run root now.
+    pub(crate) fn running(&self) -> Vec<String> {
         let containers = self.containers();
-        let traces = self.marks(networks, &containers).traces(self.host);
-        let traces = traces.iter().map(|trace| format!("{trace:?}"));
-        let may_stay = |path: &PathBuf| {
-            let name = path.to_string_lossy();
-            path.is_dir() || MAY_STAY.iter().any(|suffix| name.ends_with(suffix))
+        let marks = Marks {
+            bridge: None,
+            ..self.marks(&[], &containers)
         };
-        let run_files = all_below(&self.run_root())
+        self.described(&marks).chain(self.run_files()).collect()
+    }
+
+    /// What is left of the sandbox, records included.
+    fn left(&self, networks: &[Network]) -> Vec<String> {
+        let containers = self.containers();
+        let records = all_below(&self.root().join("containers"));
+        let records = records
             .into_iter()
-            .filter(|path| !may_stay(path));
-        let container_files = all_below(&self.root().join("containers"));
-        let files = run_files
-            .chain(container_files)
-            .map(|path| format!("file {}", path.display()));
-        traces.chain(files).collect()
+            .filter(|path| !path.ends_with("containers/names"));
+        self.described(&self.marks(networks, &containers))
+            .chain(self.run_files())
+            .chain(records.map(|path| format!("file {}", path.display())))
+            .collect()
+    }
+
+    fn described(&self, marks: &Marks<'_>) -> impl Iterator<Item = String> + use<> {
+        marks
+            .traces(self.host)
+            .into_iter()
+            .map(|trace| format!("{trace:?}"))
+    }
+
+    fn run_files(&self) -> impl Iterator<Item = String> {
+        let files = all_below(&self.run_root())
+            .into_iter()
+            .filter(|path| !self.may_stay(path));
+        files.map(|path| format!("file {}", path.display()))
+    }
+
+    /// Directories of the run root may stay, and locks; not what is there for one container.
+    fn may_stay(&self, path: &Path) -> bool {
+        let is_a_containers = path.parent() == Some(&self.run_root().join("containers"));
+        let is_directory = path
+            .symlink_metadata()
+            .is_ok_and(|metadata| metadata.is_dir());
+        let is_lock = MAY_STAY
+            .iter()
+            .any(|name| path.to_string_lossy().ends_with(name));
+        !is_a_containers && (is_directory || is_lock)
     }
 
     fn marks<'a>(&'a self, networks: &'a [Network], containers: &'a [String]) -> Marks<'a> {
         Marks {
             directory: self.directory.path(),
-            bridge: &self.bridge,
+            bridge: Some(&self.bridge),
             networks,
             containers,
         }
@@ -222,7 +252,8 @@ impl Sandbox {
                     &["--lazy", line.split(' ').nth(2).unwrap_or_default()],
                 );
             }
-            // Busy for as long as a process that was just killed is in it: then it stays, as the report says.
+            // Busy for as long as a process that was just killed is in it: then it stays, as the
+            // report says.
             Trace::Cgroup(path) => drop(std::fs::remove_dir(path)),
             // Rules go with mybox's own table, which others share.
             Trace::Firewall(_) | Trace::Process { .. } => {}
@@ -237,6 +268,18 @@ impl Drop for Sandbox {
         } else if !self.finished {
             self.check();
         }
+    }
+}
+
+/// What `left` returns when it returns nothing, or when what is left had time to go and did not.
+fn once_settled(left: impl Fn() -> Vec<String>) -> Vec<String> {
+    let start = Instant::now();
+    loop {
+        let left = left();
+        if left.is_empty() || start.elapsed() > SETTLING {
+            return left;
+        }
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 
@@ -255,7 +298,8 @@ fn all_below(directory: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// Remembers every container there ever was: `--rm` leaves no record that would tell whose leftovers to look for.
+/// Remembers every container there ever was: `--rm` leaves no record that would tell whose
+/// leftovers to look for.
 struct Containers {
     /// An inotify instance on the directory of containers.
     events: OwnedFd,
@@ -282,7 +326,8 @@ impl Containers {
             let name = event
                 .file_name()
                 .map(|name| name.to_string_lossy().into_owned());
-            // Temporary names are dotted; a name of a few letters could be found in what is not the sandbox's.
+            // Temporary names are dotted; a name of a few letters could be found in what is not the
+            // sandbox's.
             seen.extend(name.filter(|name| name.len() >= 12 && !name.starts_with('.')));
         }
         seen.iter().cloned().collect()

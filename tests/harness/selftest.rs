@@ -1,5 +1,7 @@
-//! The harness tried on itself: what it promises to the tests must hold, above all that its checks can fail.
+//! The harness tried on itself: what it promises to the tests must hold, above all that its checks
+//! can fail.
 
+use std::os::unix::fs::symlink;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
@@ -135,7 +137,10 @@ fn a_sandbox_finds_each_kind_of_leftover() {
     let container = sandbox.root().join("containers").join(&id);
     std::fs::create_dir_all(&container).expect("container's directory");
     std::fs::create_dir_all(sandbox.run_root()).expect("run root");
-    std::fs::write(sandbox.run_root().join("lease"), "10.0.0.1").expect("a lease");
+    std::fs::create_dir_all(sandbox.run_root().join("containers/x")).expect("volatile directory");
+    std::fs::create_dir_all(sandbox.run_root().join("leases/br")).expect("leases");
+    symlink(&id, sandbox.run_root().join("leases/br/10.0.0.1")).expect("a lease");
+    std::fs::write(sandbox.run_root().join("net.lock"), "").expect("a lock");
     assert_eq!(sandbox.containers(), std::slice::from_ref(&id));
     let cgroup = format!("/sys/fs/cgroup/pids/mybox-{id}");
     let cgroup = if std::fs::create_dir(&cgroup).is_ok() {
@@ -162,6 +167,15 @@ fn a_sandbox_finds_each_kind_of_leftover() {
         .run()
         .ok();
 
+    let running = sandbox.running().join("\n");
+    assert!(
+        running.contains("Process {") && running.contains("br/10.0.0.1"),
+        "{running}"
+    );
+    assert!(
+        !running.contains(&format!("root/containers/{id}\n")),
+        "{running}"
+    );
     let message = failure_of(|| sandbox.finish());
     for kind in [
         "Link(",
@@ -173,6 +187,10 @@ fn a_sandbox_finds_each_kind_of_leftover() {
     ] {
         assert!(message.contains(kind), "no {kind} in {message}");
     }
+    assert!(
+        !message.contains("net.lock") && !message.contains("leases/br\n"),
+        "{message}"
+    );
     assert_eq!(holder.wait().signal(), Some(9), "the sweep killed it");
     bystander.signal(Signal::TERM);
     assert_eq!(

@@ -16,7 +16,8 @@ use super::command::{Process, readable_by};
 pub(crate) struct Terminal {
     /// The keyboard and screen.
     master: File,
-    /// The side that programs see. Kept open: its settings are to be compared, and the master would hang up without it.
+    /// The side that programs see. Kept open: its settings are to be compared, and the master would
+    /// hang up without it.
     slave: OwnedFd,
 }
 
@@ -63,7 +64,8 @@ impl Terminal {
         )
     }
 
-    /// Starts `command` in a session of its own with this as its controlling terminal and standard streams.
+    /// Starts `command` in a session of its own with this as its controlling terminal and standard
+    /// streams.
     #[track_caller]
     pub(crate) fn spawn(self, command: Cmd) -> Session {
         // setsid(1) becomes the command, with the process id that it was started with.
@@ -139,7 +141,8 @@ impl Session {
         }
     }
 
-    /// Waits for the program's end; its exit code as a shell gives it, everything shown, and the terminal.
+    /// Waits for the program's end; its exit code as a shell gives it, everything shown, and the
+    /// terminal.
     #[track_caller]
     pub(crate) fn wait(mut self) -> (i32, String, Terminal) {
         // The program's output must be read for it to end: a full terminal would block it.

@@ -1,8 +1,10 @@
-//! Runs a shell script on another kernel: Debian's, with nothing but cgroup v2, booted in QEMU from memory.
+//! Runs a shell script on another kernel: Debian's, with nothing but cgroup v2, booted in QEMU from
+//! memory.
 //!
-//! There is no disk. The kernel unpacks a cpio archive with busybox, the modules that mybox needs, `ip`, `nft`, mybox, the
-//! probe and the test's files; `tests/vm/init.sh` sets the machine up and runs the script; the serial console carries
-//! what it says, between two lines that nothing else prints. Emulation only: nested KVM hangs on the machines we have.
+//! There is no disk. The kernel unpacks a cpio archive with busybox, the modules that mybox needs,
+//! `ip`, `nft`, mybox, the probe and the test's files; `tests/vm/init.sh` sets the machine up and
+//! runs the script; the serial console carries what it says, between two lines that nothing else
+//! prints. Emulation only: nested KVM hangs on the machines we have.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
@@ -30,8 +32,8 @@ const MODULES: &[&str] = &[
     "nft_reject_inet",
 ];
 
-/// Programs of the host that are there under the same paths, with their shared libraries. Busybox has all others; its
-/// own shell would prefer its own `ip`, whatever the PATH.
+/// Programs of the host that are there under the same paths, with their shared libraries. Busybox
+/// has all others; its own shell would prefer its own `ip`, whatever the PATH.
 const PROGRAMS: &[&str] = &["/bin/sh", "/usr/sbin/nft", "/sbin/ip"];
 
 const INIT: &str = include_str!("../vm/init.sh");
@@ -68,7 +70,8 @@ impl Transcript {
 }
 
 impl Vm {
-    /// A machine that will run `script` in `sh` as root, with mybox, `probe`, `ip` and `nft` in its PATH.
+    /// A machine that will run `script` in `sh` as root, with mybox, `probe`, `ip` and `nft` in its
+    /// PATH.
     pub(crate) fn new(script: &str) -> Self {
         let script = script.to_owned();
         Self {
@@ -84,7 +87,8 @@ impl Vm {
         self
     }
 
-    /// Adds a program of the host, under the same path and with its shared libraries, before busybox's of its name.
+    /// Adds a program of the host, under the same path and with its shared libraries, before
+    /// busybox's of its name.
     pub(crate) fn program(mut self, path: &str) -> Self {
         self.files.copy_program(Path::new(path), path);
         self
@@ -278,7 +282,8 @@ fn modules_in_order(directory: &Path) -> Vec<PathBuf> {
     order
 }
 
-/// `kernel/fs/overlayfs/overlay.ko` is `overlay`; dashes and underscores are the same in names of modules.
+/// `kernel/fs/overlayfs/overlay.ko` is `overlay`; dashes and underscores are the same in names of
+/// modules.
 fn module_name(file: &str) -> String {
     let name = file.rsplit('/').next().unwrap_or(file);
     name.split('.').next().unwrap_or(name).replace('-', "_")
@@ -324,7 +329,8 @@ impl Archive {
         self.add(to, content, metadata.mode() & 0o7777);
     }
 
-    /// Copies a program and the shared objects it is linked with, each to the path where it is looked for.
+    /// Copies a program and the shared objects it is linked with, each to the path where it is
+    /// looked for.
     fn copy_program(&mut self, from: &Path, to: &str) {
         self.copy(from, to);
         let libraries = Cmd::new("ldd").arg(from).run().ok().stdout();
@@ -338,7 +344,8 @@ impl Archive {
         }
     }
 
-    /// In the "newc" format of the kernel's Documentation/driver-api/early-userspace/buffer-format.rst.
+    /// In the "newc" format of the kernel's
+    /// Documentation/driver-api/early-userspace/buffer-format.rst.
     fn cpio(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
         for (inode, (path, (mode, content))) in self.0.iter().enumerate() {
@@ -358,7 +365,8 @@ impl Archive {
 fn entry(bytes: &mut Vec<u8>, inode: usize, name: &str, mode: u32, content: &[u8]) {
     bytes.extend_from_slice(b"070701");
     let (size, name_size) = (content.len(), name.len() + 1);
-    // inode, mode, uid, gid, nlink, mtime, size, device and rdev as major and minor, length of the name, checksum.
+    // inode, mode, uid, gid, nlink, mtime, size, device and rdev as major and minor, length of the
+    // name, checksum.
     let mode = mode as usize;
     for field in [inode, mode, 0, 0, 1, 0, size, 0, 0, 0, 0, name_size, 0] {
         bytes.extend_from_slice(format!("{field:08x}").as_bytes());

@@ -1,11 +1,13 @@
 #!/bin/busybox sh
-# The first process of the virtual machine. tests/harness/vm.rs puts the marker in and reads what comes between.
-# It runs twice: first on the root that the kernel unpacked, then in a mount of the same that can be pivoted away from.
+# The first process of the virtual machine. tests/harness/vm.rs puts the marker in and reads what
+# comes between. It runs twice: first on the root that the kernel unpacked, then in a mount of the
+# same that can be pivoted away from.
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin:/busybox HOME=/root
 b=/bin/busybox
 
 if [ "$1" != again ]; then
-    # pivot_root(2) refuses to leave the kernel's first mount, as it lies on no other. A bind mount on top of it does.
+    # pivot_root(2) refuses to leave the kernel's first mount, as it lies on no other. A bind mount
+    # on top of it does.
     $b mkdir -p /busybox /proc /sys /dev /tmp /run /root /etc /mnt /var/lib/mybox /newroot
     $b mount --bind / /newroot
     cd /newroot || exit

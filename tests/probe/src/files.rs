@@ -80,7 +80,8 @@ fn kind_name(kind: FileType) -> &'static str {
     }
 }
 
-/// The attributes that may be read, values in hexadecimal; none where the filesystem has no attributes.
+/// The attributes that may be read, values in hexadecimal; none where the filesystem has no
+/// attributes.
 fn xattrs(path: &Path) -> BTreeMap<String, String> {
     let mut names = vec![0_u8; 65536];
     let length = fs::llistxattr(path, names.as_mut_slice()).unwrap_or_default();
@@ -100,7 +101,8 @@ fn xattrs(path: &Path) -> BTreeMap<String, String> {
         .collect()
 }
 
-/// Opens `file` for writing, makes it if it is not there, writes a byte at its end; `ok` or the name of the error.
+/// Opens `file` for writing, makes it if it is not there, writes a byte at its end; `ok` or the
+/// name of the error.
 pub(crate) fn try_write(file: &str) -> String {
     let opened = std::fs::OpenOptions::new()
         .append(true)
@@ -112,7 +114,8 @@ pub(crate) fn try_write(file: &str) -> String {
     }
 }
 
-/// Tries to make a device node that would open the kernel's memory, and one that is harmless; then to open each.
+/// Tries to make a device node that would open the kernel's memory, and one that is harmless; then
+/// to open each.
 pub(crate) fn mknod_test() -> BTreeMap<&'static str, String> {
     let attempt = |name: &str, major, minor| {
         let path = format!("/mybox-probe-{name}");

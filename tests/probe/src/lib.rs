@@ -1,7 +1,9 @@
-//! What the probe reports, as types: the probe writes them as JSON inside a container, the harness reads them back.
+//! What the probe reports, as types: the probe writes them as JSON inside a container, the harness
+//! reads them back.
 //!
-//! Values are the kernel's own words wherever the kernel has words for them: capability sets stay hexadecimal
-//! strings, limits stay the text of their file. A test then compares with what `/proc` shows on the host.
+//! Values are the kernel's own words wherever the kernel has words for them: capability sets stay
+//! hexadecimal strings, limits stay the text of their file. A test then compares with what `/proc`
+//! shows on the host.
 
 use std::collections::BTreeMap;
 
@@ -31,7 +33,8 @@ pub struct Report {
     pub privileges: Privileges,
     /// Which signals are blocked, ignored and caught, as hexadecimal masks.
     pub signals: SignalMasks,
-    /// Namespace kind (`pid`, `mnt` ...) to what its link in `/proc/self/ns` says (`pid:[4026531836]`).
+    /// Namespace kind (`pid`, `mnt` ...) to what its link in `/proc/self/ns` says
+    /// (`pid:[4026531836]`).
     pub namespaces: BTreeMap<String, String>,
     /// `/proc/self/uid_map`.
     pub uid_map: String,
@@ -43,7 +46,8 @@ pub struct Report {
     pub links: BTreeMap<String, Link>,
     /// The main IPv4 routing table.
     pub routes: Vec<Route>,
-    /// Readable files under `/proc/sys/net/ipv4` that matter here (`ip_forward`, `ping_group_range` ...).
+    /// Readable files under `/proc/sys/net/ipv4` that matter here (`ip_forward`, `ping_group_range`
+    /// ...).
     pub sysctls: BTreeMap<String, String>,
     /// The probe's open file descriptors, other than the one that lists them.
     pub fds: BTreeMap<u32, String>,
@@ -226,7 +230,8 @@ pub struct Cgroup {
     pub membership: Vec<String>,
     /// Mounted cgroup filesystems: where, and whether writable.
     pub mounts: BTreeMap<String, bool>,
-    /// Limit file (`memory.max`, `cpu.cfs_quota_us` ...) to its content, for the process's own group.
+    /// Limit file (`memory.max`, `cpu.cfs_quota_us` ...) to its content, for the process's own
+    /// group.
     pub limits: BTreeMap<String, String>,
 }
 

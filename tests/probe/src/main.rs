@@ -1,8 +1,10 @@
-//! The program that mybox's tests run inside their containers: it looks around, touches things, and says what it saw.
+//! The program that mybox's tests run inside their containers: it looks around, touches things, and
+//! says what it saw.
 //!
-//! It is linked statically and is all that a test image needs. `probe COMMAND ARGS`, or a link of the command's name.
-//! Results go to standard output. It exits 0 when the command could do its work, 1 when it could not, 2 when it was
-//! called wrongly; what a command found (a refused write, say) is a result and not a failure.
+//! It is linked statically and is all that a test image needs. `probe COMMAND ARGS`, or a link of
+//! the command's name. Results go to standard output. It exits 0 when the command could do its
+//! work, 1 when it could not, 2 when it was called wrongly; what a command found (a refused write,
+//! say) is a result and not a failure.
 
 mod files;
 mod network;
@@ -100,7 +102,8 @@ fn act(argv: &[String]) -> Result<u8> {
     Ok(0)
 }
 
-/// The command and its arguments: all of `argv` when the program goes by an applet's name, else what follows its name.
+/// The command and its arguments: all of `argv` when the program goes by an applet's name, else
+/// what follows its name.
 fn command(argv: &[String]) -> Vec<&str> {
     let name = argv
         .first()

@@ -1,4 +1,5 @@
-//! Small network actions: servers and clients that say one thing, an echo request, a DNS query. All are bounded.
+//! Small network actions: servers and clients that say one thing, an echo request, a DNS query. All
+//! are bounded.
 
 use std::io::{Read, Write, copy, stdout};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -26,7 +27,8 @@ pub(crate) fn udp_echo_server(address: &str, count: usize) -> Result<()> {
     Ok(())
 }
 
-/// Answers every connection with `text` and the peer's address on a line of its own, until it is killed.
+/// Answers every connection with `text` and the peer's address on a line of its own, until it is
+/// killed.
 pub(crate) fn tcp_server(address: &str, text: &str) -> Result<()> {
     let listener = TcpListener::bind(address).with_context(|| format!("bind {address}"))?;
     println!("listening {}", listener.local_addr()?);
@@ -80,7 +82,8 @@ fn ask(server: SocketAddr, question: &[u8]) -> Result<Vec<u8>> {
     Ok(buffer)
 }
 
-/// One ICMP echo, by an unprivileged datagram socket, or a raw one where `ping_group_range` forbids that.
+/// One ICMP echo, by an unprivileged datagram socket, or a raw one where `ping_group_range` forbids
+/// that.
 pub(crate) fn ping(address: Ipv4Addr) -> Result<()> {
     let (socket, kind) = match icmp_socket(SocketType::DGRAM) {
         Ok(socket) => (socket, "dgram"),
@@ -95,7 +98,8 @@ pub(crate) fn ping(address: Ipv4Addr) -> Result<()> {
     rustix::net::sendto(&socket, &echo_request(), SendFlags::empty(), &to)
         .with_context(|| format!("send to {address}"))?;
     let mut buffer = [0_u8; 1500];
-    // A raw socket hears every ICMP message that reaches this host, its own request on loopback included.
+    // A raw socket hears every ICMP message that reaches this host, its own request on loopback
+    // included.
     for _ in 0..64 {
         let (length, _, from) = rustix::net::recvfrom(&socket, &mut buffer, RecvFlags::empty())
             .with_context(|| format!("no echo from {address}"))?;
@@ -119,8 +123,8 @@ fn icmp_socket(kind: SocketType) -> rustix::io::Result<OwnedFd> {
     rustix::net::socket(AddressFamily::INET, kind, Some(ipproto::ICMP))
 }
 
-/// Type 8, code 0, checksum, identifier 1, sequence 1 (RFC 792). The kernel overwrites a datagram socket's identifier
-/// and checksum.
+/// Type 8, code 0, checksum, identifier 1, sequence 1 (RFC 792). The kernel overwrites a datagram
+/// socket's identifier and checksum.
 fn echo_request() -> [u8; 8] {
     let mut message = [8, 0, 0, 0, 0, 1, 0, 1];
     let sum: u32 = message
@@ -132,7 +136,8 @@ fn echo_request() -> [u8; 8] {
     message
 }
 
-/// Asks the first nameserver of `/etc/resolv.conf` for the IPv4 addresses of `name` and prints them.
+/// Asks the first nameserver of `/etc/resolv.conf` for the IPv4 addresses of `name` and prints
+/// them.
 pub(crate) fn resolve(name: &str) -> Result<()> {
     let conf = std::fs::read_to_string("/etc/resolv.conf").context("/etc/resolv.conf")?;
     let server = conf

@@ -13,7 +13,8 @@ use crate::{files, print_json, sight};
 /// How long an orphan waits to be adopted, and its death to be noticed.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Takes memory a mebibyte at a time, touches every page, prints how far it came after each one, and keeps it all.
+/// Takes memory a mebibyte at a time, touches every page, prints how far it came after each one,
+/// and keeps it all.
 pub(crate) fn eat_memory(mebibytes: usize) -> Result<()> {
     let mut eaten: Vec<Vec<u8>> = Vec::new();
     for count in 1..=mebibytes {
@@ -30,7 +31,8 @@ pub(crate) fn eat_memory(mebibytes: usize) -> Result<()> {
     Ok(())
 }
 
-/// Starts `count` sleeping children; prints how many there were at once, and what stopped it, if anything did.
+/// Starts `count` sleeping children; prints how many there were at once, and what stopped it, if
+/// anything did.
 pub(crate) fn fork_bomb(count: usize) -> Result<()> {
     let mut children: Vec<Child> = Vec::new();
     let mut failure = None;
@@ -48,7 +50,8 @@ pub(crate) fn fork_bomb(count: usize) -> Result<()> {
     Ok(())
 }
 
-/// Spins for `duration`; prints the cpu time it was given, and how often and for how long it was throttled.
+/// Spins for `duration`; prints the cpu time it was given, and how often and for how long it was
+/// throttled.
 pub(crate) fn burn_cpu(duration: Duration) -> Result<()> {
     let start = Instant::now();
     let mut rounds = 0_u64;

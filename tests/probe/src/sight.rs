@@ -1,6 +1,7 @@
 //! Gathers the report: each function reads one part of what can be seen from inside.
 //!
-//! A part that cannot be read is empty, not an error: a container without `/sys` is a thing to report.
+//! A part that cannot be read is empty, not an error: a container without `/sys` is a thing to
+//! report.
 
 use std::collections::BTreeMap;
 use std::fs::{read_dir, read_link, read_to_string};
@@ -13,6 +14,7 @@ use mybox_probe::{
     Tty,
 };
 use nix::net::if_::InterfaceFlags;
+use nix::sys::socket::LinkAddr;
 use rustix::fs::Mode;
 use rustix::time::{ClockId, clock_gettime};
 
@@ -141,7 +143,7 @@ fn links() -> BTreeMap<String, Link> {
         let Some(address) = entry.address else {
             continue;
         };
-        if let Some(hardware) = address.as_link_addr().and_then(|address| address.addr()) {
+        if let Some(hardware) = address.as_link_addr().and_then(LinkAddr::addr) {
             link.mac = Some(hardware.map(|byte| format!("{byte:02x}")).join(":"));
         }
         if let Some(v4) = address.as_sockaddr_in() {
@@ -205,7 +207,8 @@ fn sysctls() -> BTreeMap<String, String> {
 }
 
 fn fds() -> BTreeMap<u32, String> {
-    // The descriptor that lists the directory is in the list, but closed again when its link is read.
+    // The descriptor that lists the directory is in the list, but closed again when its link is
+    // read.
     let numbers: Vec<u32> = names_in("/proc/self/fd")
         .iter()
         .filter_map(|n| n.parse().ok())
@@ -333,7 +336,8 @@ fn tty() -> Tty {
     }
 }
 
-/// `/proc/self/limits` is a table of fixed columns: 26 characters of name, 21 of soft and 21 of hard limit.
+/// `/proc/self/limits` is a table of fixed columns: 26 characters of name, 21 of soft and 21 of
+/// hard limit.
 fn rlimits() -> BTreeMap<String, (String, String)> {
     let column = |line: &str, from: usize, to: usize| {
         line.get(from..to.min(line.len()))

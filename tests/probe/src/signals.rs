@@ -1,14 +1,16 @@
 //! Signals and terminal sizes.
 //!
-//! Signals are blocked and then waited for, not handled: that needs no unsafe code, and it works for pid 1 as well, as
-//! the kernel keeps a blocked signal for a namespace's init even where the default action would make it vanish.
+//! Signals are blocked and then waited for, not handled: that needs no unsafe code, and it works
+//! for pid 1 as well, as the kernel keeps a blocked signal for a namespace's init even where the
+//! default action would make it vanish.
 
 use std::str::FromStr;
 
 use anyhow::{Context, Result};
 use nix::sys::signal::{SigSet, Signal, raise};
 
-/// Sends itself a signal. It returns only if that had no effect, as the default action has none for pid 1.
+/// Sends itself a signal. It returns only if that had no effect, as the default action has none for
+/// pid 1.
 pub(crate) fn signal_self(name: &str) -> Result<u8> {
     raise(parse(name)?).with_context(|| format!("send {name}"))?;
     eprintln!("probe: survived {name}");
