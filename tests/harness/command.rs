@@ -21,6 +21,9 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// How long its output may stay open after a program has ended.
 const LINGER: Duration = Duration::from_secs(5);
 
+/// Variables of the test's environment that would change what programs say.
+const UNWANTED: &[&str] = &["NO_COLOR", "RUST_BACKTRACE", "RUST_LOG"];
+
 /// A program to run, with its arguments, environment, input and time limit.
 #[must_use]
 pub(crate) struct Cmd {
@@ -62,7 +65,8 @@ impl Cmd {
         self
     }
 
-    /// Sets a variable in its environment, which is otherwise the test's own without any `MYBOX_*`.
+    /// Sets a variable in its environment, which is otherwise the test's own, less `MYBOX_*` and
+    /// [`UNWANTED`].
     pub(crate) fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
         self.env
             .insert(name.as_ref().to_owned(), value.as_ref().to_owned());
@@ -125,7 +129,8 @@ impl Cmd {
         let mut command = Command::new(&self.argv[0]);
         command.args(&self.argv[1..]);
         for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with("MYBOX_") {
+            let name = name.to_string_lossy().into_owned();
+            if name.starts_with("MYBOX_") || UNWANTED.contains(&name.as_str()) {
                 command.env_remove(name);
             }
         }
