@@ -1,1 +1,61 @@
 //! A content-addressed store of OCI images and their layers.
+//!
+//! The store's root is a valid OCI image layout; beside the blobs it keeps every layer as a tree
+//! that overlayfs can use as a lower directory:
+//!
+//! ```text
+//! <root>/
+//!   oci-layout  index.json   the image layout; tags live in index.json
+//!   mybox.json               {"version":1}: the format of everything below
+//!   blobs/sha256/<hex>       manifests, configs and layers, by the digest of their bytes
+//!   layers/<diff id hex>/    layer.json and fs/, the unpacked tree
+//!   ingest/                  tmp-*: files and trees being made or thrown away; *.lock: single flight
+//! ```
+//!
+//! Rules every module keeps:
+//! - **Publish order**: a temporary name in `ingest/`, check, flush, rename, flush the directory.
+//!   What has its final name is whole and durable.
+//! - **Locks are flock**: exclusive on what is being made or deleted, shared on what is in use, and
+//!   an exclusive lock on the root directory around each change of `index.json`. A lock dies with
+//!   its process, so nothing here ever has to guess whether a lock is stale.
+//! - **Objects before names**: `index.json` is written last when an image is added and first when
+//!   it is removed, so that it never names something that is not there.
+
+mod error;
+
+mod digest;
+mod platform;
+mod reference;
+mod time;
+
+mod oci;
+
+mod blob;
+mod dir;
+mod index;
+mod ingest;
+mod layout;
+mod lock;
+
+mod archive;
+mod layer;
+mod xattr;
+
+mod change;
+mod import;
+
+mod image;
+mod remove;
+mod stack;
+
+pub use change::Change;
+pub use digest::{DiffId, Digest};
+pub use error::{Error, Result};
+pub use image::Image;
+pub use import::{ImportOptions, ImportSource, Progress, Warning};
+pub use layout::Store;
+pub use oci::config::{Config, History, ImageConfig, RootFs};
+pub use platform::Platform;
+pub use reference::Reference;
+pub use remove::Removed;
+pub use stack::{Stack, StackLayer};

@@ -1,0 +1,105 @@
+//! `blobs/sha256/`: bytes by their digest.
+//!
+//! A blob in use by somebody who is about to name it in `index.json` is held with a shared flock;
+//! removal takes the exclusive one.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{Mode, OFlags};
+
+use crate::digest::Digest;
+use crate::error::{Context, Error, Result};
+use crate::ingest::Temporary;
+use crate::layout::Store;
+use crate::{ingest, lock};
+
+/// The largest manifest, config or index that is read into memory.
+const SMALL: u64 = 4 << 20;
+
+/// A blob that nobody removes while this lives: held shared if it was there, and exclusively, as it
+/// was made, if it was not.
+#[must_use]
+pub(crate) struct Held(#[expect(dead_code, reason = "its lock is what matters")] OwnedFd);
+
+impl Store {
+    fn blob_path(&self, digest: Digest) -> String {
+        self.root()
+            .join("blobs/sha256")
+            .join(digest.hex())
+            .display()
+            .to_string()
+    }
+
+    /// Reads a small blob whole and checks it.
+    pub(crate) fn read_blob(&self, digest: Digest) -> Result<Vec<u8>> {
+        let bytes =
+            read_small(self.blobs(), &digest.hex()).on("read", || self.blob_path(digest))?;
+        if Digest::of(&bytes) != digest {
+            return Err(Error::damaged(
+                self.blob_path(digest),
+                "its bytes have another digest",
+            ));
+        }
+        Ok(bytes)
+    }
+
+    /// Opens a blob for reading; nobody has checked its bytes.
+    pub(crate) fn open_blob(&self, digest: Digest) -> Result<File> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        rustix::fs::openat(self.blobs(), digest.hex(), flags, Mode::empty())
+            .map(File::from)
+            .on("open", || self.blob_path(digest))
+    }
+
+    /// Stores a small blob unless it is there.
+    pub(crate) fn put_blob(&self, bytes: &[u8]) -> Result<(Digest, Held)> {
+        let digest = Digest::of(bytes);
+        if let Some(held) = self.hold_blob(digest)? {
+            return Ok((digest, held));
+        }
+        let file =
+            Temporary::with_bytes(self.ingest(), bytes).on("write", || self.blob_path(digest))?;
+        Ok((digest, self.publish_blob(file, digest)?))
+    }
+
+    /// Gives a finished file its place, unless a blob of that digest is there already.
+    pub(crate) fn publish_blob(&self, file: Temporary<File>, digest: Digest) -> Result<Held> {
+        if let Some(held) = self.hold_blob(digest)? {
+            return Ok(held);
+        }
+        file.flush().on("flush", || self.blob_path(digest))?;
+        let file = file
+            .publish(self.blobs(), &digest.hex())
+            .on("publish", || self.blob_path(digest))?;
+        Ok(Held(file.into()))
+    }
+
+    fn hold_blob(&self, digest: Digest) -> Result<Option<Held>> {
+        let held = lock::open_shared(self.blobs(), &digest.hex(), OFlags::RDONLY)
+            .on("lock", || self.blob_path(digest))?;
+        Ok(held.map(Held))
+    }
+
+    /// Removes a blob nobody holds; its size if it was removed.
+    pub(crate) fn remove_blob(&self, digest: Digest) -> Result<Option<u64>> {
+        ingest::remove_unlocked(self.blobs(), &digest.hex()).on("remove", || self.blob_path(digest))
+    }
+}
+
+/// Reads a small file whole.
+pub(crate) fn read_small(directory: BorrowedFd<'_>, name: &str) -> io::Result<Vec<u8>> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let file = File::from(rustix::fs::openat(directory, name, flags, Mode::empty())?);
+    let size = u64::try_from(rustix::fs::fstat(file.as_fd())?.st_size).unwrap_or(0);
+    if size > SMALL {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("{size} bytes, more than the {SMALL} that are read into memory"),
+        ));
+    }
+    let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0) + 1);
+    file.take(SMALL).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}

@@ -1,0 +1,301 @@
+//! `--change`: the Dockerfile instructions that change an image config.
+
+use crate::error::Error;
+use crate::oci::config::Config;
+
+/// One instruction, understood.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change(Instruction);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Instruction {
+    Cmd(Vec<String>),
+    Entrypoint(Vec<String>),
+    Env(Vec<(String, String)>),
+    Workdir(String),
+    User(String),
+    Expose(Vec<String>),
+    Label(Vec<(String, String)>),
+    Volume(Vec<String>),
+    StopSignal(String),
+}
+
+const KNOWN: &str = "CMD ENTRYPOINT ENV WORKDIR USER EXPOSE LABEL VOLUME STOPSIGNAL";
+
+impl Change {
+    /// Parses an instruction: `CMD ["a","b"]`, `ENV A=1 B="2 3"`, `workdir /srv`.
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        let bad = |reason: String| Error::BadChange {
+            text: text.to_owned(),
+            reason,
+        };
+        let trimmed = text.trim();
+        let (word, rest) = trimmed
+            .split_once(char::is_whitespace)
+            .unwrap_or((trimmed, ""));
+        instruction(&word.to_ascii_uppercase(), rest.trim())
+            .map(Self)
+            .map_err(bad)
+    }
+
+    pub(crate) fn apply(&self, config: &mut Config) {
+        match &self.0 {
+            Instruction::Cmd(command) => config.cmd = Some(command.clone()),
+            Instruction::Entrypoint(command) => config.entrypoint = Some(command.clone()),
+            Instruction::Env(pairs) => pairs.iter().for_each(|pair| set_env(&mut config.env, pair)),
+            Instruction::Workdir(path) => config.working_dir = workdir(&config.working_dir, path),
+            Instruction::User(user) => config.user.clone_from(user),
+            Instruction::Expose(ports) => config.exposed_ports.extend(ports.iter().cloned()),
+            Instruction::Label(pairs) => config.labels.extend(pairs.iter().cloned()),
+            Instruction::Volume(paths) => config.volumes.extend(paths.iter().cloned()),
+            Instruction::StopSignal(signal) => config.stop_signal = Some(signal.clone()),
+        }
+    }
+}
+
+fn instruction(word: &str, rest: &str) -> Result<Instruction, String> {
+    if !KNOWN.split(' ').any(|known| known == word) {
+        return Err(format!("the instruction must be one of {KNOWN}"));
+    }
+    if rest.is_empty() {
+        return Err(format!("{word} needs an argument"));
+    }
+    Ok(match word {
+        "CMD" => Instruction::Cmd(command(rest)),
+        "ENTRYPOINT" => Instruction::Entrypoint(command(rest)),
+        "ENV" => Instruction::Env(pairs(word, rest)?),
+        "LABEL" => Instruction::Label(pairs(word, rest)?),
+        "WORKDIR" => Instruction::Workdir(unquoted(rest)?),
+        "USER" => Instruction::User(one_word(word, rest)?),
+        "STOPSIGNAL" => Instruction::StopSignal(signal(&one_word(word, rest)?)?),
+        "EXPOSE" => Instruction::Expose(ports(rest)?),
+        _ => Instruction::Volume(volumes(rest)?),
+    })
+}
+
+/// A JSON array of strings is run as it is, anything else by a shell.
+fn command(rest: &str) -> Vec<String> {
+    exec_form(rest).unwrap_or_else(|| ["/bin/sh", "-c", rest].map(str::to_owned).to_vec())
+}
+
+fn exec_form(rest: &str) -> Option<Vec<String>> {
+    rest.starts_with('[')
+        .then(|| serde_json::from_str(rest).ok())
+        .flatten()
+}
+
+/// `a=b c="d e"`, or in the old form `a b c`: one name, and the rest is its value.
+fn pairs(word: &str, rest: &str) -> Result<Vec<(String, String)>, String> {
+    let words = split(rest)?;
+    if !words[0].contains('=') {
+        let (name, value) = rest
+            .split_once(char::is_whitespace)
+            .ok_or_else(|| format!("{word} needs name=value"))?;
+        return Ok(vec![(unquoted(name)?, value.trim().to_owned())]);
+    }
+    let pair = |text: &String| match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err(format!("{word}: {text:?} is not name=value")),
+    };
+    words.iter().map(pair).collect()
+}
+
+fn set_env(env: &mut Vec<String>, (name, value): &(String, String)) {
+    let setting = format!("{name}={value}");
+    let same = |known: &&mut String| known.split('=').next() == Some(name);
+    match env.iter_mut().find(same) {
+        Some(known) => *known = setting,
+        None => env.push(setting),
+    }
+}
+
+/// A relative path goes on from where the last one led; `.` and `..` are resolved.
+fn workdir(before: &str, path: &str) -> String {
+    let whole = if path.starts_with('/') {
+        path.to_owned()
+    } else {
+        format!("{before}/{path}")
+    };
+    let mut parts = Vec::new();
+    for part in whole.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop();
+            }
+            _ => parts.push(part),
+        }
+    }
+    format!("/{}", parts.join("/"))
+}
+
+fn one_word(word: &str, rest: &str) -> Result<String, String> {
+    let words = split(rest)?;
+    match <[String; 1]>::try_from(words) {
+        Ok([only]) if !only.is_empty() => Ok(only),
+        _ => Err(format!("{word} needs exactly one argument")),
+    }
+}
+
+/// A name with or without SIG, or a number.
+fn signal(text: &str) -> Result<String, String> {
+    let upper = text.to_ascii_uppercase();
+    let word = |name: &str| {
+        name.starts_with(|first: char| first.is_ascii_uppercase())
+            && name
+                .chars()
+                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, '+' | '-'))
+    };
+    if text
+        .parse::<u8>()
+        .is_ok_and(|number| (1..=64).contains(&number))
+        || word(&upper)
+    {
+        return Ok(upper);
+    }
+    Err(format!("{text:?} is no signal"))
+}
+
+/// `port`, `port/protocol`, `first-last/protocol`.
+fn ports(rest: &str) -> Result<Vec<String>, String> {
+    let mut ports = Vec::new();
+    for word in split(rest)? {
+        let (range, protocol) = word.split_once('/').unwrap_or((&word, "tcp"));
+        let protocol = protocol.to_ascii_lowercase();
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        let number = |text: &str| text.parse::<u16>().ok().filter(|port| *port > 0);
+        let (Some(first), Some(last)) = (number(first), number(last)) else {
+            return Err(format!("{word:?} is no port"));
+        };
+        if !matches!(&*protocol, "tcp" | "udp" | "sctp") || first > last {
+            return Err(format!("{word:?} is no port"));
+        }
+        ports.extend((first..=last).map(|port| format!("{port}/{protocol}")));
+    }
+    Ok(ports)
+}
+
+fn volumes(rest: &str) -> Result<Vec<String>, String> {
+    let paths = match exec_form(rest) {
+        Some(paths) => paths,
+        None => split(rest)?,
+    };
+    match paths.iter().find(|path| !path.starts_with('/')) {
+        Some(path) => Err(format!("VOLUME: {path:?} is not an absolute path")),
+        None if paths.is_empty() => Err("VOLUME needs an argument".to_owned()),
+        None => Ok(paths),
+    }
+}
+
+fn unquoted(text: &str) -> Result<String, String> {
+    split(text).map(|words| words.join(" "))
+}
+
+/// Splits at white space as a shell would: 'single' and "double" quotes, and backslashes.
+fn split(text: &str) -> Result<Vec<String>, String> {
+    let mut words = Vec::new();
+    let mut word: Option<String> = None;
+    let mut quote = None;
+    let mut characters = text.chars();
+    while let Some(character) = characters.next() {
+        match (quote, character) {
+            (None, space) if space.is_whitespace() => words.extend(word.take()),
+            (None, '\'' | '"') => {
+                quote = Some(character);
+                word.get_or_insert_default();
+            }
+            (Some(open), close) if open == close => quote = None,
+            (None | Some('"'), '\\') => {
+                let Some(next) = characters.next() else {
+                    return Err("it ends in a backslash".to_owned());
+                };
+                let kept = quote.is_some() && !matches!(next, '"' | '\\' | '$' | '`');
+                word.get_or_insert_default()
+                    .extend(kept.then_some('\\').into_iter().chain([next]));
+            }
+            (_, other) => word.get_or_insert_default().push(other),
+        }
+    }
+    if let Some(quote) = quote {
+        return Err(format!("a {quote} is not closed"));
+    }
+    words.extend(word);
+    Ok(words)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn applied(changes: &[&str]) -> String {
+        let mut config = Config::default();
+        for change in changes {
+            Change::parse(change).unwrap().apply(&mut config);
+        }
+        serde_json::to_string(&config).unwrap()
+    }
+
+    #[test]
+    fn instructions_change_the_config_as_in_a_dockerfile() {
+        for (changes, config) in [
+            (&[r#"CMD ["a","b c"]"#][..], r#"{"Cmd":["a","b c"]}"#),
+            (
+                &["cmd echo $HOME"],
+                r#"{"Cmd":["/bin/sh","-c","echo $HOME"]}"#,
+            ),
+            (
+                &["CMD [not json"],
+                r#"{"Cmd":["/bin/sh","-c","[not json"]}"#,
+            ),
+            (&["ENTRYPOINT []"], r#"{"Entrypoint":[]}"#),
+            (
+                &["ENV A=1 B=\"2 3\" C='4 \"5'", "ENV A=9"],
+                r#"{"Env":["A=9","B=2 3","C=4 \"5"]}"#,
+            ),
+            (&["ENV A b  c"], r#"{"Env":["A=b  c"]}"#),
+            (&[r"ENV A=b\ c"], r#"{"Env":["A=b c"]}"#),
+            (
+                &["WORKDIR /a", "WORKDIR b/../c"],
+                r#"{"WorkingDir":"/a/c"}"#,
+            ),
+            (&["USER me:us"], r#"{"User":"me:us"}"#),
+            (
+                &["EXPOSE 80 53/UDP 8000-8001"],
+                r#"{"ExposedPorts":{"53/udp":{},"80/tcp":{},"8000/tcp":{},"8001/tcp":{}}}"#,
+            ),
+            (
+                &["LABEL a.b=c \"d e\"=f"],
+                r#"{"Labels":{"a.b":"c","d e":"f"}}"#,
+            ),
+            (
+                &["VOLUME [\"/a\"]", "VOLUME /b /c"],
+                r#"{"Volumes":{"/a":{},"/b":{},"/c":{}}}"#,
+            ),
+            (&["STOPSIGNAL sigquit"], r#"{"StopSignal":"SIGQUIT"}"#),
+            (&["STOPSIGNAL 9"], r#"{"StopSignal":"9"}"#),
+        ] {
+            assert_eq!(applied(changes), config);
+        }
+    }
+
+    #[test]
+    fn a_wrong_instruction_is_named() {
+        for (text, expected) in [
+            ("", "must be one of"),
+            ("RUN x", "must be one of"),
+            ("CMD", "CMD needs"),
+            ("ENV A", "ENV needs name=value"),
+            ("ENV A=1 B", "\"B\" is not name=value"),
+            ("ENV A=\"1", "not closed"),
+            ("USER a b", "USER needs exactly one"),
+            ("EXPOSE 0", "\"0\" is no port"),
+            ("EXPOSE 80/icmp", "\"80/icmp\" is no port"),
+            ("EXPOSE 9-8", "\"9-8\" is no port"),
+            ("VOLUME a", "\"a\" is not an absolute path"),
+            ("STOPSIGNAL 99", "\"99\" is no signal"),
+        ] {
+            let error = Change::parse(text).unwrap_err().to_string();
+            assert!(error.contains(expected), "{text}: {error}");
+        }
+    }
+}

@@ -1,0 +1,321 @@
+//! Import: a tar or a directory tree becomes an image of one layer.
+//!
+//! ```text
+//! stream -> sniff, decompress --+
+//!                               +-> ingest/tmp (the tar, hashed) -> layer -> blobs -> index.json
+//! directory -> pack ------------+
+//! ```
+//!
+//! The uncompressed tar is the layer's blob, byte for byte, so its digest is the diff id and does
+//! not depend on how the input was compressed. Nothing that is written depends on the clock, the
+//! host or the order of a directory: the same input gives the same digests everywhere.
+
+mod compression;
+mod names;
+mod pack;
+mod sniff;
+mod xattrs;
+
+use std::fs::File;
+use std::io::{self, Read, Seek, Write};
+use std::path::Path;
+
+use crate::change::Change;
+use crate::digest::{Digest, Hasher};
+use crate::error::{Context, Error, Result};
+use crate::image::Image;
+use crate::ingest::Temporary;
+use crate::layer::{HeldLayer, Step};
+use crate::layout::Store;
+use crate::oci::config::{Config, History, ImageConfig, RootFs};
+use crate::oci::manifest::{CONFIG, Descriptor, LAYER_TAR, MANIFEST, Manifest};
+use crate::platform::Platform;
+use crate::reference::Reference;
+
+const COPY_BUFFER: usize = 256 << 10;
+
+/// What is imported.
+pub enum ImportSource<'a> {
+    /// A tar, plain or compressed with gzip, zstd, xz or bzip2.
+    Stream {
+        /// The bytes.
+        reader: &'a mut dyn Read,
+        /// What to call it in errors: a file's name, `standard input`.
+        name: &'a str,
+        /// How many bytes there are, if that is known: only for [`Progress`].
+        total: Option<u64>,
+    },
+    /// A tree, without what is mounted in it.
+    Directory(&'a Path),
+}
+
+/// How it is imported.
+#[derive(Clone, Debug, Default)]
+pub struct ImportOptions {
+    /// The name the image gets; without one it is known by its digests.
+    pub reference: Option<Reference>,
+    /// Changes to the config, in order.
+    pub changes: Vec<Change>,
+    /// The comment in the image's history.
+    pub message: Option<String>,
+    /// The platform it is for; the running machine's if not given.
+    pub platform: Option<Platform>,
+    /// The most bytes the uncompressed tar may have.
+    pub max_size: Option<u64>,
+}
+
+/// How far an import is. Told often: the receiver decides how often to show it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Progress {
+    /// Reading the input: its own (compressed) bytes.
+    Reading {
+        /// So far.
+        bytes: u64,
+        /// In all, if known.
+        total: Option<u64>,
+    },
+    /// Packing a directory: bytes of tar so far.
+    Packing {
+        /// Files, directories and the rest.
+        entries: u64,
+        /// Bytes of tar.
+        bytes: u64,
+    },
+    /// Another process is unpacking the same layer; waiting for it.
+    Waiting,
+    /// Unpacking the layer.
+    Unpacking {
+        /// Entries so far.
+        entries: u64,
+        /// Bytes of tar so far.
+        bytes: u64,
+        /// Bytes of tar in all.
+        total: u64,
+    },
+    /// Writing everything to the disk.
+    Flushing,
+    /// Something the user should know.
+    Warning(Warning),
+}
+
+/// What an import left out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Warning {
+    /// A socket: it means nothing outside its process.
+    SkippedSocket {
+        /// Its path in the tree, escaped for display.
+        path: String,
+    },
+    /// A file or directory that something is mounted on: it is packed empty.
+    SkippedMount {
+        /// Its path in the tree, escaped for display.
+        path: String,
+    },
+}
+
+impl std::fmt::Display for Warning {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::SkippedSocket { path } => write!(formatter, "{path}: a socket, left out"),
+            Self::SkippedMount { path } => {
+                write!(
+                    formatter,
+                    "{path}: something is mounted there, packed as empty"
+                )
+            }
+        }
+    }
+}
+
+impl Store {
+    /// Makes an image of one layer from a tar or a directory. Nothing stays if it fails.
+    pub fn import(
+        &self,
+        source: ImportSource<'_>,
+        options: &ImportOptions,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<Image> {
+        if let Some(reference) = options
+            .reference
+            .as_ref()
+            .filter(|one| one.digest().is_some())
+        {
+            let reason = "an image cannot be imported under a digest";
+            return Err(Error::BadReference {
+                text: reference.to_string(),
+                reason,
+            });
+        }
+        let mut tar = self.take_in(source, options.max_size, progress)?;
+        let layer = self.lay_down(&mut tar, progress)?;
+        let newest = layer.record.newest().rfc3339();
+        let (digest, size) = (tar.digest, tar.size);
+        let _blob = self.publish_blob(tar.file, digest)?;
+        let config = config(digest, &newest, options);
+        let (config, config_size, _config) = self.put_json(&config)?;
+        let manifest = Manifest {
+            schema_version: 2,
+            media_type: Some(MANIFEST.to_owned()),
+            config: Descriptor::new(CONFIG, config, config_size),
+            layers: vec![Descriptor::new(LAYER_TAR, digest, size)],
+        };
+        let (manifest, manifest_size, _manifest) = self.put_json(&manifest)?;
+        let mut locked = self.lock_index()?;
+        let name = options.reference.as_ref().map(ToString::to_string);
+        locked.index.add(
+            Descriptor::new(MANIFEST, manifest, manifest_size),
+            name.as_deref(),
+        );
+        locked.save()?;
+        self.image(&locked.index, manifest)
+    }
+
+    /// Brings the uncompressed tar into `ingest/`.
+    fn take_in(
+        &self,
+        source: ImportSource<'_>,
+        limit: Option<u64>,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<TakenIn> {
+        let file = Temporary::file(self.ingest()).on_path("create a file in", self.root())?;
+        match source {
+            ImportSource::Stream {
+                reader,
+                name,
+                total,
+            } => {
+                let mut sink = Sink::new(file, name, limit);
+                compression::decompress(reader, name, total, &mut sink, progress)?;
+                sink.finish()
+            }
+            ImportSource::Directory(path) => {
+                let name = path.display().to_string();
+                let mut sink = Sink::new(file, &name, limit);
+                pack::pack(path, &mut sink, progress)?;
+                sink.finish()
+            }
+        }
+    }
+
+    fn lay_down(&self, tar: &mut TakenIn, progress: &mut dyn FnMut(Progress)) -> Result<HeldLayer> {
+        let total = tar.size;
+        self.make_layer(
+            tar.digest.into(),
+            tar.digest,
+            tar.file.content_mut(),
+            &mut |step| {
+                progress(match step {
+                    Step::Waiting => Progress::Waiting,
+                    Step::Unpacking { entries, bytes } => Progress::Unpacking {
+                        entries,
+                        bytes,
+                        total,
+                    },
+                    Step::Flushing => Progress::Flushing,
+                });
+            },
+        )
+    }
+
+    fn put_json<T: serde::Serialize>(
+        &self,
+        document: &T,
+    ) -> Result<(Digest, u64, crate::blob::Held)> {
+        let bytes = serde_json::to_vec(document)
+            .map_err(|error| Error::json("a document of the image", error))?;
+        let (digest, held) = self.put_blob(&bytes)?;
+        Ok((digest, bytes.len() as u64, held))
+    }
+}
+
+/// The config, without clock or host name: its time is that of the newest file.
+fn config(layer: Digest, newest: &str, options: &ImportOptions) -> ImageConfig {
+    let platform = options.platform.clone().unwrap_or_else(Platform::host);
+    let mut config = Config::default();
+    for change in &options.changes {
+        change.apply(&mut config);
+    }
+    ImageConfig {
+        created: Some(newest.to_owned()),
+        architecture: platform.architecture,
+        variant: platform.variant,
+        os: platform.os,
+        config,
+        rootfs: RootFs {
+            kind: "layers".to_owned(),
+            diff_ids: vec![layer.into()],
+        },
+        history: vec![History {
+            created: Some(newest.to_owned()),
+            created_by: Some("mybox import".to_owned()),
+            comment: options.message.clone(),
+            ..History::default()
+        }],
+    }
+}
+
+/// An uncompressed tar in `ingest/`.
+struct TakenIn {
+    file: Temporary<File>,
+    digest: Digest,
+    size: u64,
+}
+
+/// Takes the uncompressed tar: writes, hashes, counts, and stops at the limit.
+struct Sink<'a> {
+    file: Temporary<File>,
+    name: &'a str,
+    hasher: Hasher,
+    size: u64,
+    limit: Option<u64>,
+}
+
+impl<'a> Sink<'a> {
+    fn new(file: Temporary<File>, name: &'a str, limit: Option<u64>) -> Self {
+        Self {
+            file,
+            name,
+            hasher: Hasher::default(),
+            size: 0,
+            limit,
+        }
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.size += bytes.len() as u64;
+        if let Some(limit) = self.limit.filter(|limit| self.size > *limit) {
+            return Err(Error::TooLarge {
+                name: self.name.to_owned(),
+                limit,
+            });
+        }
+        self.hasher.update(bytes);
+        self.file.content_mut().write_all(bytes).on("write", || {
+            format!("the uncompressed copy of {} to the store", self.name)
+        })
+    }
+
+    fn finish(self) -> Result<TakenIn> {
+        Ok(TakenIn {
+            file: self.file,
+            digest: self.hasher.finish(),
+            size: self.size,
+        })
+    }
+}
+
+/// Hashes a file from its beginning.
+pub(crate) fn hash_file(file: &mut File, hasher: &mut Hasher) -> io::Result<()> {
+    file.rewind()?;
+    let mut buffer = vec![0; COPY_BUFFER];
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(read) => hasher.update(&buffer[..read]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}

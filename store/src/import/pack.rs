@@ -1,0 +1,402 @@
+//! A directory tree as a tar, in one canonical way.
+//!
+//! ```text
+//! ./  bin  etc/  etc/fstab ...     names sorted by their bytes, a directory before what is in it
+//! ```
+//!
+//! Owners are numbers, times are the files' own, nothing says where or when it was packed. Each file
+//! is opened by descriptor without following a symlink, and must stay as it was while it is read.
+//! What is mounted in the tree is not part of it.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, SeekFrom, Stat};
+use rustix::io::Errno;
+
+use super::names::Names;
+use super::{COPY_BUFFER, Progress, Sink, Warning, xattrs};
+use crate::archive::sparse::{MOST_SEGMENTS, Segment, SparseMap};
+use crate::archive::{Entry, Kind, LONGEST_NAME, writer};
+use crate::dir;
+use crate::error::{Context, Error, Result, show};
+use crate::time::Time;
+
+/// Hardlinked files whose other names have not come yet: about 100 bytes each.
+const MOST_LINKS: usize = 200_000;
+/// Zeros count as a hole from here on, in files at least this long.
+const HOLE: usize = 64 << 10;
+const SPARSE_FROM: u64 = 1 << 20;
+const ZEROS: [u8; HOLE] = [0; HOLE];
+
+/// Packs a tree into the sink.
+pub(super) fn pack(
+    path: &Path,
+    sink: &mut Sink<'_>,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<()> {
+    let root = dir::open_path(path).on_path("open", path)?;
+    let stat = rustix::fs::fstat(&root).on_path("stat", path)?;
+    let mut packer = Packer {
+        sink,
+        progress,
+        links: HashMap::new(),
+        entries: 0,
+        buffer: vec![0; COPY_BUFFER],
+    };
+    let mut entry = described(b"./", Kind::Directory, &stat);
+    entry.xattrs = xattrs::of_open(&root, b".")?;
+    packer.emit(&entry)?;
+    packer.tree(root)?;
+    packer.sink.write(&writer::END)
+}
+
+struct Packer<'a, 'b> {
+    sink: &'a mut Sink<'b>,
+    progress: &'a mut dyn FnMut(Progress),
+    /// The first name of each file that has more names to come, and how many.
+    links: HashMap<(u64, u64), (Vec<u8>, u64)>,
+    entries: u64,
+    buffer: Vec<u8>,
+}
+
+/// A directory that is being packed.
+struct Level {
+    fd: OwnedFd,
+    /// With a slash at its end; empty for the root.
+    path: Vec<u8>,
+    names: Names,
+}
+
+impl Packer<'_, '_> {
+    /// Everything below a directory, without recursion: a tree may be deep.
+    fn tree(&mut self, root: OwnedFd) -> Result<()> {
+        let mut levels = vec![Level {
+            names: Names::of(&root, b".")?,
+            fd: root,
+            path: Vec::new(),
+        }];
+        while let Some(level) = levels.last_mut() {
+            let Some(name) = level.names.next() else {
+                levels.pop();
+                continue;
+            };
+            let path = [&level.path[..], name].concat();
+            check_name(&path, name)?;
+            let name = name.to_vec();
+            if let Some(fd) = self.one(&level.fd, &name, &path)? {
+                let names = Names::of(&fd, &path)?;
+                levels.push(Level {
+                    fd,
+                    path: [&path[..], b"/"].concat(),
+                    names,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Packs one name; the open directory if it is one to go down into.
+    fn one(&mut self, parent: &OwnedFd, name: &[u8], path: &[u8]) -> Result<Option<OwnedFd>> {
+        let stat =
+            rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW).on_entry("stat", path)?;
+        let kind = match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Directory => return self.directory(parent, name, path, &stat),
+            FileType::Socket => {
+                self.warn(Warning::SkippedSocket { path: show(path) });
+                return Ok(None);
+            }
+            FileType::RegularFile => Kind::File,
+            FileType::Symlink => Kind::Symlink,
+            FileType::Fifo => Kind::Fifo,
+            FileType::CharacterDevice if stat.st_rdev == 0 => {
+                let reason = "a character device 0:0 marks what an overlay has deleted";
+                return Err(Error::bad_entry(path, reason));
+            }
+            FileType::CharacterDevice => Kind::CharacterDevice,
+            FileType::BlockDevice => Kind::BlockDevice,
+            FileType::Unknown => return Err(Error::bad_entry(path, "a file of no known type")),
+        };
+        if let Some(first) = self.known_link(&stat, path)? {
+            let mut entry = described(path, Kind::Hardlink, &stat);
+            entry.link = first;
+            self.emit(&entry)?;
+        } else if kind == Kind::File {
+            self.file(parent, name, path, &stat)?;
+        } else {
+            let mut entry = described(path, kind, &stat);
+            entry.xattrs = xattrs::of_name(parent, name, path)?;
+            if kind == Kind::Symlink {
+                let target = rustix::fs::readlinkat(parent, name, Vec::new())
+                    .on_entry("read the symlink", path)?;
+                entry.link = target.into_bytes();
+            }
+            self.emit(&entry)?;
+        }
+        Ok(None)
+    }
+
+    fn directory(
+        &mut self,
+        parent: &OwnedFd,
+        name: &[u8],
+        path: &[u8],
+        stat: &Stat,
+    ) -> Result<Option<OwnedFd>> {
+        let flags = dir::OPEN_DIR | OFlags::NOATIME;
+        let slash = [path, b"/"].concat();
+        let Some(fd) = open_here(parent, name, flags).on_entry("open", path)? else {
+            self.warn(Warning::SkippedMount { path: show(path) });
+            self.emit(&mount_point(&slash, Kind::Directory, stat))?;
+            return Ok(None);
+        };
+        let stat = rustix::fs::fstat(&fd).on_entry("stat", path)?;
+        let mut entry = described(&slash, Kind::Directory, &stat);
+        entry.xattrs = xattrs::of_open(&fd, path)?;
+        self.emit(&entry)?;
+        Ok(Some(fd))
+    }
+
+    fn file(&mut self, parent: &OwnedFd, name: &[u8], path: &[u8], seen: &Stat) -> Result<()> {
+        let flags = OFlags::RDONLY
+            | OFlags::NOFOLLOW
+            | OFlags::NONBLOCK
+            | OFlags::CLOEXEC
+            | OFlags::NOATIME;
+        let Some(fd) = open_here(parent, name, flags).on_entry("open", path)? else {
+            self.warn(Warning::SkippedMount { path: show(path) });
+            return self.emit(&mount_point(path, Kind::File, seen));
+        };
+        let mut file = File::from(fd);
+        let before = rustix::fs::fstat(&file).on_entry("stat", path)?;
+        if (before.st_dev, before.st_ino) != (seen.st_dev, seen.st_ino) {
+            return Err(changed(path));
+        }
+        let mut entry = described(path, Kind::File, &before);
+        entry.xattrs = xattrs::of_open(&file, path)?;
+        entry.stored = u64::try_from(before.st_size).unwrap_or(0);
+        entry.sparse = self.holes(&mut file, entry.stored, path)?;
+        let whole = [Segment {
+            offset: 0,
+            length: entry.stored,
+        }];
+        if let Some(map) = &entry.sparse {
+            entry.stored = map.segments.iter().map(|segment| segment.length).sum();
+        }
+        self.emit(&entry)?;
+        let segments = entry
+            .sparse
+            .as_ref()
+            .map_or(&whole[..], |map| &map.segments);
+        for segment in segments {
+            self.copy(&mut file, *segment, path)?;
+        }
+        self.sink.write(&ZEROS[..writer::padding(entry.stored)])?;
+        let after = rustix::fs::fstat(&file).on_entry("stat", path)?;
+        let version = |stat: &Stat| {
+            (
+                stat.st_size,
+                stat.st_mtime,
+                stat.st_mtime_nsec,
+                stat.st_ctime,
+                stat.st_ctime_nsec,
+            )
+        };
+        if version(&before) == version(&after) {
+            Ok(())
+        } else {
+            Err(changed(path))
+        }
+    }
+
+    fn copy(&mut self, file: &mut File, segment: Segment, path: &[u8]) -> Result<()> {
+        rustix::fs::seek(&*file, SeekFrom::Start(segment.offset)).on_entry("seek in", path)?;
+        let mut left = segment.length;
+        while left > 0 {
+            let wanted = self
+                .buffer
+                .len()
+                .min(usize::try_from(left).unwrap_or(usize::MAX));
+            let read = file
+                .read(&mut self.buffer[..wanted])
+                .on_entry("read", path)?;
+            if read == 0 {
+                return Err(changed(path));
+            }
+            self.sink.write(&self.buffer[..read])?;
+            left -= read as u64;
+        }
+        Ok(())
+    }
+
+    /// Where a long file has data. Holes are what is zero in blocks of [`HOLE`], not what the
+    /// filesystem has not allocated: a copy may have other holes, and must pack the same.
+    fn holes(&mut self, file: &mut File, size: u64, path: &[u8]) -> Result<Option<SparseMap>> {
+        if size < SPARSE_FROM {
+            return Ok(None);
+        }
+        let mut segments: Vec<Segment> = Vec::new();
+        let mut at = 0;
+        while at < size {
+            // Real holes are skipped unread: a sparse file may be larger than any disk.
+            at = match rustix::fs::seek(&*file, SeekFrom::Data(at)) {
+                Ok(data) => data - data % HOLE as u64,
+                Err(Errno::NXIO) => break,
+                Err(Errno::INVAL) => at,
+                Err(errno) => return Err(Error::entry_io(path, "seek in", errno)),
+            };
+            rustix::fs::seek(&*file, SeekFrom::Start(at)).on_entry("seek in", path)?;
+            let read = read_full(file, &mut self.buffer).on_entry("read", path)?;
+            if read == 0 {
+                return Err(changed(path));
+            }
+            for block in self.buffer[..read].chunks(HOLE) {
+                let length = block.len() as u64;
+                if block != &ZEROS[..block.len()] {
+                    match segments.last_mut() {
+                        Some(last) if last.offset + last.length == at => last.length += length,
+                        _ => segments.push(Segment { offset: at, length }),
+                    }
+                }
+                at += length;
+            }
+            if segments.len() > MOST_SEGMENTS {
+                return Ok(None);
+            }
+        }
+        let data: u64 = segments.iter().map(|segment| segment.length).sum();
+        // One that grows while it is read is found out after it is packed.
+        let worth_it = data < size && data <= size - size.min(SPARSE_FROM / 2);
+        if !worth_it {
+            return Ok(None);
+        }
+        // GNU tar ends the map where the file ends, with an empty segment.
+        if segments
+            .last()
+            .is_none_or(|last| last.offset + last.length < size)
+        {
+            segments.push(Segment {
+                offset: size,
+                length: 0,
+            });
+        }
+        Ok(Some(SparseMap {
+            segments,
+            real_size: size,
+        }))
+    }
+
+    /// The name a file with several names was packed under, if it was.
+    fn known_link(&mut self, stat: &Stat, path: &[u8]) -> Result<Option<Vec<u8>>> {
+        if stat.st_nlink < 2 {
+            return Ok(None);
+        }
+        let key = (stat.st_dev, stat.st_ino);
+        if let Some((first, left)) = self.links.get_mut(&key) {
+            *left -= 1;
+            let (first, done) = (first.clone(), *left == 0);
+            if done {
+                self.links.remove(&key);
+            }
+            return Ok(Some(first));
+        }
+        if self.links.len() == MOST_LINKS {
+            let reason = format!("more than {MOST_LINKS} files whose hardlinks are still to come");
+            return Err(Error::bad_entry(path, reason));
+        }
+        self.links
+            .insert(key, (path.to_vec(), u64::from(stat.st_nlink as u32) - 1));
+        Ok(None)
+    }
+
+    fn emit(&mut self, entry: &Entry) -> Result<()> {
+        self.entries += 1;
+        self.sink.write(&writer::headers(entry))?;
+        let (entries, bytes) = (self.entries, self.sink.size);
+        (self.progress)(Progress::Packing { entries, bytes });
+        Ok(())
+    }
+
+    fn warn(&mut self, warning: Warning) {
+        (self.progress)(Progress::Warning(warning));
+    }
+}
+
+/// An entry with a file's metadata, but without what only some kinds have.
+fn described(path: &[u8], kind: Kind, stat: &Stat) -> Entry {
+    let is_device = matches!(kind, Kind::CharacterDevice | Kind::BlockDevice);
+    let device = if is_device { stat.st_rdev } else { 0 };
+    Entry {
+        name: path.to_vec(),
+        kind,
+        mode: stat.st_mode & 0o7777,
+        uid: stat.st_uid,
+        gid: stat.st_gid,
+        mtime: Time {
+            seconds: stat.st_mtime,
+            nanos: u32::try_from(stat.st_mtime_nsec).unwrap_or(0),
+        },
+        link: Vec::new(),
+        device: (rustix::fs::major(device), rustix::fs::minor(device)),
+        xattrs: Vec::new(),
+        sparse: None,
+        stored: 0,
+    }
+}
+
+/// A name that something is mounted on: what is below cannot be seen. The time of what is above
+/// would be that of the mount.
+fn mount_point(path: &[u8], kind: Kind, stat: &Stat) -> Entry {
+    Entry {
+        mtime: Time::default(),
+        ..described(path, kind, stat)
+    }
+}
+
+/// Opens a name without following a symlink; `None` if something is mounted on it.
+fn open_here(parent: &OwnedFd, name: &[u8], flags: OFlags) -> Result<Option<OwnedFd>, Errno> {
+    let how = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
+    match rustix::fs::openat2(parent, name, flags, Mode::empty(), how) {
+        Err(Errno::XDEV) => Ok(None),
+        // Only the owner may leave the access time alone.
+        Err(Errno::PERM) if flags.contains(OFlags::NOATIME) => {
+            open_here(parent, name, flags.difference(OFlags::NOATIME))
+        }
+        result => result.map(Some),
+    }
+}
+
+fn changed(path: &[u8]) -> Error {
+    Error::bad_entry(path, "it changed while it was read")
+}
+
+fn check_name(path: &[u8], name: &[u8]) -> Result<()> {
+    if name.starts_with(b".wh.") {
+        return Err(Error::bad_entry(
+            path,
+            "a name that begins with .wh. means a deletion in a layer",
+        ));
+    }
+    // A directory's name gets a slash.
+    if path.len() >= LONGEST_NAME {
+        return Err(Error::bad_entry(
+            path,
+            format!("a path longer than {LONGEST_NAME} bytes"),
+        ));
+    }
+    Ok(())
+}
+
+fn read_full(file: &mut File, buffer: &mut [u8]) -> std::io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match file.read(&mut buffer[filled..])? {
+            0 => break,
+            read => filled += read,
+        }
+    }
+    Ok(filled)
+}

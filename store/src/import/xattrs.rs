@@ -1,0 +1,78 @@
+//! Reading the extended attributes that are packed, sorted by name.
+
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+use rustix::io::Errno;
+
+use crate::error::{Context, Error, Result};
+use crate::xattr;
+
+type Attributes = Vec<(Vec<u8>, Vec<u8>)>;
+
+/// Those of an open file or directory.
+pub(super) fn of_open(fd: impl AsFd, path: &[u8]) -> Result<Attributes> {
+    let fd = fd.as_fd();
+    read(
+        path,
+        |list| rustix::fs::flistxattr(fd, list),
+        |name, value| rustix::fs::fgetxattr(fd, name, value),
+    )
+}
+
+/// Those of something that cannot be opened. There is no listxattrat before Linux 6.13; the
+/// parent's magic link does the same.
+pub(super) fn of_name(parent: &OwnedFd, name: &[u8], path: &[u8]) -> Result<Attributes> {
+    let at = [
+        format!("/proc/self/fd/{}/", parent.as_raw_fd()).as_bytes(),
+        name,
+    ]
+    .concat();
+    read(
+        path,
+        |list| rustix::fs::llistxattr(&*at, list),
+        |name, value| rustix::fs::lgetxattr(&*at, name, value),
+    )
+}
+
+fn read(
+    path: &[u8],
+    list: impl Fn(&mut [u8]) -> Result<usize, Errno>,
+    get: impl Fn(&[u8], &mut [u8]) -> Result<usize, Errno>,
+) -> Result<Attributes> {
+    let names = match whole(&list) {
+        Err(Errno::NOTSUP) => return Ok(Vec::new()),
+        result => result.on_entry("list the extended attributes of", path)?,
+    };
+    let mut attributes = Attributes::new();
+    for name in names.split(|byte| *byte == 0) {
+        if name.is_empty() || !xattr::belongs_in_layer(name) {
+            continue;
+        }
+        if name.contains(&b'=') {
+            let reason = "an extended attribute with = in its name, which no tar can hold";
+            return Err(Error::bad_entry(path, reason));
+        }
+        let value =
+            whole(|value| get(name, value)).on_entry("read an extended attribute of", path)?;
+        attributes.push((name.to_vec(), value));
+    }
+    attributes.sort();
+    Ok(attributes)
+}
+
+/// Asks how long the answer is, then for the answer; again if it has grown meanwhile.
+fn whole(call: impl Fn(&mut [u8]) -> Result<usize, Errno>) -> Result<Vec<u8>, Errno> {
+    loop {
+        let mut answer = vec![0; call(&mut [])?];
+        if answer.is_empty() {
+            return Ok(answer);
+        }
+        match call(&mut answer) {
+            Err(Errno::RANGE) => {}
+            result => {
+                answer.truncate(result?);
+                return Ok(answer);
+            }
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! `layers/<diff id>/`: layers overlayfs can use.
+//!
+//! ```text
+//! layers/<hex>/layer.json   the record: form, source blob, sizes; its mtime is the last use
+//! layers/<hex>/fs/          the tree (form "unpacked")
+//! ```
+//!
+//! The directory itself is the lock: whoever uses the layer has a shared flock on it, whoever
+//! removes it takes the exclusive one, moves it to `ingest/` and deletes it there.
+
+pub(crate) mod unpack;
+
+use std::fs::File;
+use std::io::{BufReader, Seek, Write};
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+use crate::blob::read_small;
+use crate::digest::{DiffId, Digest};
+use crate::dir;
+use crate::error::{Context, Error, Result};
+use crate::ingest::{self, Temporary};
+use crate::layout::Store;
+use crate::lock::{self, SingleFlight};
+use crate::time::Time;
+
+pub(crate) const RECORD: &str = "layer.json";
+pub(crate) const TREE: &str = "fs";
+const VERSION: u32 = 1;
+const UNPACKED: &str = "unpacked";
+/// Large enough that the reads of a layer's many small files are few.
+const READ_BUFFER: usize = 256 << 10;
+
+/// `layer.json`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Record {
+    version: u32,
+    form: String,
+    diff_id: DiffId,
+    /// The blob the tree was made from.
+    blob: Digest,
+    /// Bytes of file data, holes counted, hardlinks once.
+    pub(crate) size: u64,
+    /// Entries of the archive.
+    pub(crate) entries: u64,
+    /// The newest modification time of any entry.
+    newest_seconds: i64,
+    newest_nanos: u32,
+}
+
+impl Record {
+    pub(crate) fn newest(&self) -> Time {
+        Time {
+            seconds: self.newest_seconds,
+            nanos: self.newest_nanos,
+        }
+    }
+}
+
+/// A layer that nobody removes while this lives.
+pub(crate) struct HeldLayer {
+    /// Carries the lock.
+    pub(crate) directory: OwnedFd,
+    pub(crate) record: Record,
+}
+
+/// How far the unpacking is.
+pub(crate) enum Step {
+    Waiting,
+    Unpacking { entries: u64, bytes: u64 },
+    Flushing,
+}
+
+impl Store {
+    pub(crate) fn layer_path(&self, layer: DiffId) -> String {
+        self.root()
+            .join("layers")
+            .join(layer.hex())
+            .display()
+            .to_string()
+    }
+
+    /// The record of a layer, without holding the layer.
+    pub(crate) fn layer_record(&self, layer: DiffId) -> Result<Record> {
+        let path = || format!("{}/{RECORD}", self.layer_path(layer));
+        let bytes =
+            read_small(self.layers(), &format!("{}/{RECORD}", layer.hex())).on("read", path)?;
+        parse_record(&bytes, path)
+    }
+
+    /// Holds a layer; `None` if it is not there.
+    pub(crate) fn hold_layer(&self, layer: DiffId) -> Result<Option<HeldLayer>> {
+        let path = || self.layer_path(layer);
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+        let Some(directory) =
+            lock::open_shared(self.layers(), &layer.hex(), flags).on("lock", path)?
+        else {
+            return Ok(None);
+        };
+        let record = || format!("{}/{RECORD}", self.layer_path(layer));
+        let bytes = read_small(directory.as_fd(), RECORD).on("read", record)?;
+        let record = parse_record(&bytes, record)?;
+        Ok(Some(HeldLayer { directory, record }))
+    }
+
+    /// Holds a layer, unpacking it from its uncompressed tar if it is not there. One process does
+    /// that at a time; the others wait and find it done.
+    pub(crate) fn make_layer(
+        &self,
+        layer: DiffId,
+        blob: Digest,
+        tar: &mut File,
+        progress: &mut dyn FnMut(Step),
+    ) -> Result<HeldLayer> {
+        if let Some(held) = self.hold_layer(layer)? {
+            return Ok(held);
+        }
+        let path = || self.layer_path(layer);
+        let _turn = SingleFlight::enter(self.ingest(), &format!("layer-{}", layer.hex()), || {
+            progress(Step::Waiting);
+        })
+        .on("lock", path)?;
+        if let Some(held) = self.hold_layer(layer)? {
+            return Ok(held);
+        }
+        let tree = Temporary::directory(self.ingest()).on("create", path)?;
+        let summary = unpack_into(tree.content(), tar, progress)?;
+        let record = Record {
+            version: VERSION,
+            form: UNPACKED.to_owned(),
+            diff_id: layer,
+            blob,
+            size: summary.size,
+            entries: summary.entries,
+            newest_seconds: summary.newest.seconds,
+            newest_nanos: summary.newest.nanos,
+        };
+        write_record(tree.content(), &record).on("write", path)?;
+        progress(Step::Flushing);
+        // One flush for the whole filesystem rather than one for each of the layer's files.
+        rustix::fs::syncfs(tree.content()).on("flush", path)?;
+        let directory = tree
+            .publish(self.layers(), &layer.hex())
+            .on("publish", path)?;
+        Ok(HeldLayer { directory, record })
+    }
+
+    /// Removes a layer nobody holds; its size if it was removed.
+    pub(crate) fn remove_layer(&self, layer: DiffId) -> Result<Option<u64>> {
+        let path = || self.layer_path(layer);
+        let name = layer.hex();
+        let directory = match dir::open(self.layers(), &*name) {
+            Ok(directory) => directory,
+            Err(Errno::NOENT) => return Ok(None),
+            Err(errno) => return Err(Error::io("open", path(), errno)),
+        };
+        let ours = lock::try_exclusive(&directory)
+            .and_then(|locked| Ok(locked && dir::still_named(self.layers(), &*name, &directory)?))
+            .on("lock", path)?;
+        if !ours {
+            return Ok(None);
+        }
+        let size = self.layer_record(layer).map_or(0, |record| record.size);
+        let trash =
+            ingest::discard(self.ingest(), self.layers(), &name, directory).on("remove", path)?;
+        rustix::fs::fsync(self.layers()).on("flush", path)?;
+        drop(trash);
+        Ok(Some(size))
+    }
+}
+
+fn unpack_into(
+    directory: &OwnedFd,
+    tar: &mut File,
+    progress: &mut dyn FnMut(Step),
+) -> Result<unpack::Summary> {
+    let make = || {
+        rustix::fs::mkdirat(directory, TREE, Mode::from_raw_mode(0o755))?;
+        dir::open(directory, TREE)
+    };
+    let root = make().on("create", || "the layer's tree".to_owned())?;
+    tar.rewind().on("rewind", || "the archive".to_owned())?;
+    let source = BufReader::with_capacity(READ_BUFFER, tar);
+    unpack::unpack(source, root, &mut |entries, bytes| {
+        progress(Step::Unpacking { entries, bytes });
+    })
+}
+
+fn write_record(directory: &OwnedFd, record: &Record) -> std::io::Result<()> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(directory, RECORD, flags, Mode::from_raw_mode(0o644))?;
+    File::from(file).write_all(&serde_json::to_vec(record)?)
+}
+
+fn parse_record(bytes: &[u8], path: impl Fn() -> String) -> Result<Record> {
+    let record: Record =
+        serde_json::from_slice(bytes).map_err(|error| Error::json(path(), error))?;
+    if record.version != VERSION || record.form != UNPACKED {
+        let reason = format!("form {:?} {} is not known", record.form, record.version);
+        return Err(Error::damaged(path(), reason));
+    }
+    Ok(record)
+}

@@ -1,0 +1,118 @@
+//! Owner, mode, extended attributes and times, in that order: a change of owner clears setuid bits
+//! and file capabilities, and everything but a time moves the change of time.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+
+use rustix::fs::{AtFlags, Gid, Mode, Timestamps, Uid, XattrFlags};
+use rustix::io::Errno;
+
+use crate::archive::{Entry, Kind};
+use crate::error::{Context, Error, Result, show};
+use crate::time::Time;
+use crate::xattr;
+
+pub(super) const DEFAULT_ACL: &[u8] = b"system.posix_acl_default";
+const OPAQUE: &str = "trusted.overlay.opaque";
+
+/// Applies what an entry says to an open file or directory. A directory's times are not among it:
+/// they are set when nothing more is made in it.
+pub(super) fn apply(fd: BorrowedFd<'_>, entry: &Entry) -> Result<()> {
+    let (owner, group) = owner(entry);
+    rustix::fs::fchown(fd, Some(owner), Some(group)).on_entry("set the owner", &entry.name)?;
+    rustix::fs::fchmod(fd, mode(entry)).on_entry("set the mode", &entry.name)?;
+    for (name, value) in kept_xattrs(entry) {
+        rustix::fs::fsetxattr(fd, name, value, XattrFlags::empty())
+            .map_err(|errno| xattr_error(entry, name, errno))?;
+    }
+    if entry.kind != Kind::Directory {
+        rustix::fs::futimens(fd, &times(entry.mtime)).on_entry("set the time", &entry.name)?;
+    }
+    Ok(())
+}
+
+/// Applies what an entry says to something that cannot be opened: symlinks, fifos, devices. It has
+/// just been made under this name, and nobody else is in the tree.
+pub(super) fn apply_at(parent: BorrowedFd<'_>, name: &[u8], entry: &Entry) -> Result<()> {
+    let (owner, group) = owner(entry);
+    let nofollow = AtFlags::SYMLINK_NOFOLLOW;
+    rustix::fs::chownat(parent, name, Some(owner), Some(group), nofollow)
+        .on_entry("set the owner", &entry.name)?;
+    if entry.kind != Kind::Symlink {
+        rustix::fs::chmodat(parent, name, mode(entry), AtFlags::empty())
+            .on_entry("set the mode", &entry.name)?;
+    }
+    for (attribute, value) in kept_xattrs(entry) {
+        // There is no setxattrat before Linux 6.13; the parent's magic link does the same.
+        let mut path = format!("/proc/self/fd/{}/", parent.as_raw_fd()).into_bytes();
+        path.extend_from_slice(name);
+        rustix::fs::lsetxattr(path, attribute, value, XattrFlags::empty())
+            .map_err(|errno| xattr_error(entry, attribute, errno))?;
+    }
+    rustix::fs::utimensat(parent, name, &times(entry.mtime), nofollow)
+        .on_entry("set the time", &entry.name)
+}
+
+/// Removes the extended attributes of a directory that an entry describes anew.
+pub(super) fn strip_xattrs(fd: BorrowedFd<'_>, entry: &Entry) -> Result<()> {
+    let strip = || {
+        let mut list = vec![0; rustix::fs::flistxattr(fd, &mut [0_u8; 0][..])?];
+        let length = rustix::fs::flistxattr(fd, &mut list[..])?;
+        for name in list[..length].split(|byte| *byte == 0) {
+            if !name.is_empty() && xattr::belongs_in_layer(name) {
+                rustix::fs::fremovexattr(fd, name)?;
+            }
+        }
+        Ok(())
+    };
+    match strip() {
+        Err(Errno::NOTSUP) => Ok(()),
+        result => result.on_entry("remove extended attributes", &entry.name),
+    }
+}
+
+/// Hides what the layers below have in this directory.
+pub(super) fn set_opaque(fd: BorrowedFd<'_>, entry: &[u8]) -> Result<()> {
+    rustix::fs::fsetxattr(fd, OPAQUE, b"y", XattrFlags::empty()).on_entry("mark as opaque", entry)
+}
+
+pub(super) fn set_default_acl(fd: BorrowedFd<'_>, path: &[u8], value: &[u8]) -> Result<()> {
+    rustix::fs::fsetxattr(fd, DEFAULT_ACL, value, XattrFlags::empty())
+        .on_entry("set the default ACL", path)
+}
+
+pub(super) fn set_times(fd: impl AsFd, mtime: Time) -> Result<(), Errno> {
+    rustix::fs::futimens(fd, &times(mtime))
+}
+
+fn times(mtime: Time) -> Timestamps {
+    Timestamps {
+        last_access: mtime.timespec(),
+        last_modification: mtime.timespec(),
+    }
+}
+
+fn mode(entry: &Entry) -> Mode {
+    Mode::from_raw_mode(entry.mode)
+}
+
+fn owner(entry: &Entry) -> (Uid, Gid) {
+    (Uid::from_raw(entry.uid), Gid::from_raw(entry.gid))
+}
+
+/// What is set at once: all but the default ACL.
+fn kept_xattrs(entry: &Entry) -> impl Iterator<Item = (&[u8], &[u8])> {
+    entry
+        .xattrs
+        .iter()
+        .map(|(name, value)| (&name[..], &value[..]))
+        .filter(|(name, _)| *name != DEFAULT_ACL && xattr::belongs_in_layer(name))
+}
+
+fn xattr_error(entry: &Entry, attribute: &[u8], errno: Errno) -> Error {
+    let object = format!("{} (attribute {})", show(&entry.name), show(attribute));
+    Error::EntryIo {
+        entry: object,
+        operation: "set an extended attribute",
+        source: errno.into(),
+    }
+}

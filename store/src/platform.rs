@@ -1,0 +1,98 @@
+//! The platform an image is for, in the names Go and OCI use.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::error::Error;
+
+/// `os/architecture[/variant]`, as in `linux/arm64/v8`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Platform {
+    /// The operating system: `linux`.
+    pub os: String,
+    /// The architecture in Go's name: `amd64`, `arm64`.
+    pub architecture: String,
+    /// The variant, where the architecture has any: `v7`.
+    pub variant: Option<String>,
+}
+
+impl Platform {
+    /// The running machine's.
+    pub fn host() -> Self {
+        let (architecture, variant) = match std::env::consts::ARCH {
+            "x86_64" => ("amd64", None),
+            "x86" => ("386", None),
+            "aarch64" => ("arm64", None),
+            "arm" => ("arm", Some("v7")),
+            "powerpc64" if cfg!(target_endian = "little") => ("ppc64le", None),
+            "powerpc64" => ("ppc64", None),
+            "loongarch64" => ("loong64", None),
+            other => (other, None),
+        };
+        Self {
+            os: "linux".to_owned(),
+            architecture: architecture.to_owned(),
+            variant: variant.map(str::to_owned),
+        }
+    }
+}
+
+impl FromStr for Platform {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let bad = || Error::BadPlatform {
+            text: text.to_owned(),
+        };
+        let word = |part: &str| {
+            !part.is_empty()
+                && part
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+        };
+        let parts: Vec<&str> = text.split('/').collect();
+        if !(2..=3).contains(&parts.len()) || !parts.iter().all(|part| word(part)) {
+            return Err(bad());
+        }
+        let architecture = match parts[1] {
+            "x86_64" | "x86-64" => "amd64",
+            "aarch64" => "arm64",
+            other => other,
+        };
+        Ok(Self {
+            os: parts[0].to_ascii_lowercase(),
+            architecture: architecture.to_ascii_lowercase(),
+            variant: parts.get(2).map(|variant| variant.to_ascii_lowercase()),
+        })
+    }
+}
+
+impl fmt::Display for Platform {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}/{}", self.os, self.architecture)?;
+        match &self.variant {
+            Some(variant) => write!(formatter, "/{variant}"),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Platform;
+
+    #[test]
+    fn platforms_parse_in_gos_names() {
+        for (text, shown) in [
+            ("linux/amd64", "linux/amd64"),
+            ("linux/x86_64", "linux/amd64"),
+            ("linux/aarch64", "linux/arm64"),
+            ("linux/arm/v7", "linux/arm/v7"),
+        ] {
+            assert_eq!(text.parse::<Platform>().unwrap().to_string(), shown);
+        }
+        for bad in ["", "linux", "linux/", "/amd64", "a/b/c/d", "linux/am d64"] {
+            assert!(bad.parse::<Platform>().is_err(), "{bad}");
+        }
+    }
+}

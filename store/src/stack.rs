@@ -1,0 +1,108 @@
+//! The layers of an image, ready to be stacked, and kept from removal while somebody has them.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::Timespec;
+use rustix::fs::{AtFlags, Timestamps, UTIME_NOW, UTIME_OMIT};
+
+use crate::digest::DiffId;
+use crate::dir;
+use crate::error::{Context, Error, Result};
+use crate::image::Image;
+use crate::layer::{HeldLayer, RECORD, TREE};
+use crate::layout::Store;
+
+/// An image's layers, base first. While this lives, or any process that has inherited its
+/// descriptors, nobody removes them.
+#[derive(Debug)]
+pub struct Stack {
+    layers: Vec<StackLayer>,
+}
+
+impl Stack {
+    /// The layers in the image's order: base first.
+    pub fn layers(&self) -> &[StackLayer] {
+        &self.layers
+    }
+}
+
+/// One layer of a stack.
+#[derive(Debug)]
+pub struct StackLayer {
+    /// What the layer is.
+    pub diff_id: DiffId,
+    /// Its tree: `<root>/layers/<hex>/fs`.
+    pub fs: PathBuf,
+    tree: OwnedFd,
+    lock: OwnedFd,
+}
+
+impl StackLayer {
+    /// The open tree, for a lower directory of overlayfs: `/proc/self/fd/<n>`, or fsconfig's
+    /// FSCONFIG_SET_FD. Close-on-exec.
+    pub fn dir(&self) -> BorrowedFd<'_> {
+        self.tree.as_fd()
+    }
+
+    /// The descriptor that carries the shared lock. Close-on-exec; a process that shall keep the
+    /// layer beyond this one's life inherits it.
+    pub fn lock(&self) -> BorrowedFd<'_> {
+        self.lock.as_fd()
+    }
+}
+
+impl Store {
+    /// Holds the layers of an image. One that is missing is unpacked again from its blob.
+    pub fn stack(&self, image: &Image) -> Result<Stack> {
+        let mut layers = Vec::with_capacity(image.layers.len());
+        for (layer, blob) in image.layers.iter().zip(image.blobs()) {
+            let held = match self.hold_layer(*layer)? {
+                Some(held) => held,
+                None => self.restore_layer(*layer, *blob)?,
+            };
+            layers.push(self.stack_layer(*layer, held)?);
+        }
+        Ok(Stack { layers })
+    }
+
+    /// Makes a layer anew from its blob, if that is the uncompressed tar itself.
+    fn restore_layer(&self, layer: DiffId, blob: crate::Digest) -> Result<HeldLayer> {
+        if layer.digest() != blob {
+            return Err(Error::damaged(self.layer_path(layer), "it is not there"));
+        }
+        let mut file = self.open_blob(blob)?;
+        let mut hasher = crate::digest::Hasher::default();
+        crate::import::hash_file(&mut file, &mut hasher).on("read", || blob.to_string())?;
+        if hasher.finish() != blob {
+            return Err(Error::damaged(blob, "its bytes have another digest"));
+        }
+        self.make_layer(layer, blob, &mut file, &mut |_| {})
+    }
+
+    fn stack_layer(&self, layer: DiffId, held: HeldLayer) -> Result<StackLayer> {
+        let path = Path::new(&self.layer_path(layer)).join(TREE);
+        let tree = dir::open(&held.directory, TREE).on_path("open", &path)?;
+        // The time of the last use, for whoever looks for layers nobody needs any more. A store
+        // that cannot be written to has no such thing.
+        let now = Timespec {
+            tv_sec: 0,
+            tv_nsec: UTIME_NOW,
+        };
+        let omit = Timespec {
+            tv_sec: 0,
+            tv_nsec: UTIME_OMIT,
+        };
+        let times = Timestamps {
+            last_access: omit,
+            last_modification: now,
+        };
+        let _ = rustix::fs::utimensat(&held.directory, RECORD, &times, AtFlags::empty());
+        Ok(StackLayer {
+            diff_id: layer,
+            fs: path,
+            tree,
+            lock: held.directory,
+        })
+    }
+}
