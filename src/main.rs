@@ -1,2 +1,24 @@
-//! mybox: pull or import root filesystems, stack them, launch them.
-fn main() {}
+//! mybox: pull or import root filesystems, stack their layers, launch them as containers.
+//!
+//! Read on in `life/mod.rs`, which tells the life of a container in order.
+
+mod cli; //        one file a verb: parse, call, print
+mod container; //  id, name, claim, record
+mod error;
+mod init; //       the child's side, from clone to exec
+mod kernel; //     one primitive a file
+mod life; //       the stages of a run, one file each
+mod net; //        bridge, addresses, firewall table, name resolution
+mod plan; //       flags and image config become a plan; the plan as a shell script //      what the user sees
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    match cli::run() {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => {
+            failure.show();
+            ExitCode::from(failure.code)
+        }
+    }
+}

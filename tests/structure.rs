@@ -19,7 +19,15 @@ const RULES: &[Rule] = &[
     ("main", &["cli", "life", "error"]),
     (
         "cli",
-        &["plan", "life", "container", "error", "mybox_store"],
+        &[
+            "plan",
+            "life",
+            "container",
+            "error",
+            "net",
+            "kernel",
+            "mybox_store",
+        ],
     ),
     (
         "life",
@@ -35,11 +43,11 @@ const RULES: &[Rule] = &[
         ],
     ),
     ("init", &["plan", "kernel"]),
-    ("plan", &["container", "net", "mybox_store"]),
+    ("plan", &["container", "net", "kernel", "mybox_store"]),
     ("registry", &["mybox_store"]),
     ("net", &["container", "kernel"]),
     ("container", &["kernel", "mybox_store"]),
-    ("error", &[]),
+    ("error", &["kernel", "mybox_store"]),
     ("kernel", &[]),
 ];
 

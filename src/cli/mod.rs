@@ -1,0 +1,132 @@
+//! The command line: one file a verb, each parses, calls and prints. Nothing else prints.
+
+mod images;
+mod import;
+mod inspect;
+mod network;
+mod output;
+mod ps;
+mod rm;
+mod rmi;
+mod run;
+mod tag;
+mod values;
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use tracing::level_filters::LevelFilter;
+
+use crate::container::Places;
+use crate::error::Failure;
+use crate::life::recover;
+
+/// Import root filesystems, stack their layers, launch them as containers
+///
+/// No daemon: every command does its work and leaves. Results go to standard output, all else to
+/// standard error. Exit codes: 0, 1 for a failure, 2 for wrong usage; `run` gives its command's own
+/// code, 125 if mybox failed, 126 if the command cannot be executed, 127 if it was not found.
+#[derive(Debug, Parser)]
+#[command(name = "mybox", version, max_term_width = 100)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Args)]
+struct Global {
+    /// Where images and containers are kept
+    #[arg(long, global = true, env = "MYBOX_ROOT", value_name = "DIR")]
+    #[arg(default_value = "/var/lib/mybox", help_heading = "Global options")]
+    root: PathBuf,
+    /// Where volatile state is kept
+    #[arg(long, global = true, env = "MYBOX_RUN_ROOT", value_name = "DIR")]
+    #[arg(default_value = "/run/mybox", help_heading = "Global options")]
+    run_root: PathBuf,
+    /// The bridge that containers are attached to
+    #[arg(long, global = true, env = "MYBOX_BRIDGE", value_name = "NAME")]
+    #[arg(default_value = "mybox0", help_heading = "Global options")]
+    #[arg(value_parser = values::interface_name)]
+    bridge: String,
+    /// Say what is being done (twice: in detail)
+    #[arg(long, global = true, action = clap::ArgAction::Count, help_heading = "Global options")]
+    verbose: u8,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Run a command in a new container
+    Run(Box<run::Arguments>),
+    /// List containers
+    Ps(ps::Arguments),
+    /// Remove containers that have ended
+    Rm(rm::Arguments),
+    /// Make an image of a root filesystem: a tar or a directory
+    Import(import::Arguments),
+    /// List images
+    Images(images::Arguments),
+    /// Show all that is known of an image or a container, as JSON
+    Inspect(inspect::Arguments),
+    /// Give an image another name
+    Tag(tag::Arguments),
+    /// Remove images
+    Rmi(rmi::Arguments),
+    /// Look at and remove the bridge
+    Network(network::Arguments),
+}
+
+/// Reads the command line and does what it says. The answer is the exit code.
+pub fn run() -> Result<u8, Failure> {
+    let cli = Cli::parse();
+    log_to_stderr(cli.global.verbose);
+    let is_run = matches!(cli.verb, Verb::Run(_));
+    let places = places(cli.global).map_err(|error| in_its_place(is_run, error))?;
+    if let Verb::Run(arguments) = cli.verb {
+        return run::run(&places, *arguments);
+    }
+    recover::leftovers(&places)?;
+    match cli.verb {
+        Verb::Run(_) => unreachable!("handled above"),
+        Verb::Ps(arguments) => ps::run(&places, &arguments),
+        Verb::Rm(arguments) => rm::run(&places, &arguments),
+        Verb::Import(arguments) => import::run(&places, arguments),
+        Verb::Images(arguments) => images::run(&places, &arguments),
+        Verb::Inspect(arguments) => inspect::run(&places, &arguments),
+        Verb::Tag(arguments) => tag::run(&places, &arguments),
+        Verb::Rmi(arguments) => rmi::run(&places, &arguments),
+        Verb::Network(arguments) => network::run(&places, &arguments),
+    }
+}
+
+/// Absolute places: they go into records, mounts and aliases of links.
+fn places(global: Global) -> anyhow::Result<Places> {
+    Ok(Places {
+        root: std::path::absolute(global.root)?,
+        run_root: std::path::absolute(global.run_root)?,
+        bridge: global.bridge,
+    })
+}
+
+/// A failure before the verb has its say has the code that the verb would give.
+fn in_its_place(is_run: bool, error: anyhow::Error) -> Failure {
+    Failure::with_code(if is_run { 125 } else { 1 }, error)
+}
+
+fn log_to_stderr(verbose: u8) {
+    let level = match verbose {
+        0 => LevelFilter::WARN,
+        1 => LevelFilter::INFO,
+        _ => LevelFilter::DEBUG,
+    };
+    if verbose > 0 {
+        tracing_subscriber::fmt()
+            .with_max_level(level)
+            .with_writer(std::io::stderr)
+            .without_time()
+            .with_target(false)
+            .with_ansi(false)
+            .init();
+    }
+}

@@ -1,0 +1,57 @@
+//! `mybox rmi`.
+
+use clap::Args;
+use mybox_store::{Digest, Removed, Store};
+
+use super::output;
+use crate::container::{Places, Record};
+use crate::error::Failure;
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// Take names away even if the image has several or a container uses it
+    #[arg(short, long)]
+    force: bool,
+    /// Images: names, ids, digests, or the beginnings of ids
+    #[arg(required = true, value_name = "IMAGE")]
+    images: Vec<String>,
+}
+
+pub(super) fn run(places: &Places, arguments: &Arguments) -> Result<u8, Failure> {
+    let store = Store::open(&places.root)?;
+    let records = Record::all(places)?;
+    let users = |manifest: &Digest| -> Vec<String> {
+        let using = records.iter().filter(|record| record.manifest == *manifest);
+        using.map(|record| record.id.short().to_owned()).collect()
+    };
+    let mut code = 0;
+    for name in &arguments.images {
+        match store.remove(name, arguments.force, &users) {
+            Ok(removed) => report(&removed)?,
+            Err(error) => {
+                Failure::from(error).show();
+                code = 1;
+            }
+        }
+    }
+    Ok(code)
+}
+
+fn report(removed: &Removed) -> anyhow::Result<()> {
+    for reference in &removed.untagged {
+        output::line(&format!("Untagged: {}", reference.familiar()))?;
+    }
+    if let Some(image) = &removed.deleted_image {
+        output::line(&format!("Deleted: {image}"))?;
+    }
+    for layer in &removed.deleted_layers {
+        output::line(&format!("Deleted: {layer}"))?;
+    }
+    if removed.freed_bytes > 0 {
+        output::line(&format!(
+            "Freed: {}",
+            output::decimal_size(removed.freed_bytes)
+        ))?;
+    }
+    Ok(())
+}

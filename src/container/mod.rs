@@ -1,0 +1,125 @@
+//! What is known of containers, and where it is kept.
+//!
+//! ```text
+//! <root>/containers/<id>/         lives until `rm`, or the end of the run with --rm
+//!   record.json                   what was asked, what was made on the host, how it ended
+//!   config.json                   the OCI runtime spec it was launched from
+//!   upper/ work/ rootfs/          the overlay's own directories; rootfs is where it is mounted
+//!   hostname hosts resolv.conf    bound over the image's
+//!   volumes/<n>/                  anonymous volumes of the image
+//! <root>/containers/names/<name>  -> ../<id>; made atomically, so a name has one container
+//! <run root>/containers/<id>/     exists while something of the container may be on the host
+//!   pid                           pid and start time of its first process
+//! <run root>/leases/<bridge>/<ip> -> <id>; made atomically, so an address has one container
+//! ```
+//! The directory under the run root carries an flock for as long as its supervisor lives. Whoever
+//! can take that lock knows that the supervisor is dead, and takes everything down.
+
+pub mod claim;
+pub mod id;
+pub mod names;
+pub mod record;
+
+use std::path::{Path, PathBuf};
+
+pub use claim::Claim;
+pub use id::ContainerId;
+pub use record::{Ending, Record};
+
+/// Where mybox keeps things, and which bridge it uses.
+#[derive(Debug, Clone)]
+pub struct Places {
+    /// Images, layers, containers: survives a reboot.
+    pub root: PathBuf,
+    /// Volatile state: vanishes with a reboot.
+    pub run_root: PathBuf,
+    /// Name of the bridge.
+    pub bridge: String,
+}
+
+impl Places {
+    /// All containers.
+    pub fn containers(&self) -> PathBuf {
+        self.root.join("containers")
+    }
+
+    /// The directory of one container.
+    pub fn container(&self, id: &ContainerId) -> PathBuf {
+        self.containers().join(id.as_str())
+    }
+
+    /// The links from names to containers.
+    pub fn names(&self) -> PathBuf {
+        self.containers().join("names")
+    }
+
+    /// Containers of which something may be on the host.
+    pub fn live(&self) -> PathBuf {
+        self.run_root.join("containers")
+    }
+
+    /// The volatile directory of one container.
+    pub fn live_container(&self, id: &ContainerId) -> PathBuf {
+        self.live().join(id.as_str())
+    }
+
+    /// The addresses that are taken on the bridge.
+    pub fn leases(&self) -> PathBuf {
+        self.run_root.join("leases").join(&self.bridge)
+    }
+
+    /// What is remembered of the bridge.
+    pub fn network(&self) -> PathBuf {
+        self.root
+            .join("networks")
+            .join(format!("{}.json", self.bridge))
+    }
+}
+
+/// The files and directories of one container under the root.
+#[derive(Debug, Clone)]
+pub struct Files {
+    dir: PathBuf,
+}
+
+impl Files {
+    /// Of the container in `dir`.
+    pub fn of(dir: PathBuf) -> Self {
+        Self { dir }
+    }
+
+    /// The directory itself.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Where the container's changes go.
+    pub fn upper(&self) -> PathBuf {
+        self.dir.join("upper")
+    }
+
+    /// OverlayFS's scratch directory.
+    pub fn work(&self) -> PathBuf {
+        self.dir.join("work")
+    }
+
+    /// Where the overlay is mounted, in the container's mount namespace only.
+    pub fn rootfs(&self) -> PathBuf {
+        self.dir.join("rootfs")
+    }
+
+    /// The OCI runtime spec.
+    pub fn config(&self) -> PathBuf {
+        self.dir.join("config.json")
+    }
+
+    /// One of hostname, hosts, resolv.conf.
+    pub fn etc(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    /// The `number`th anonymous volume.
+    pub fn volume(&self, number: usize) -> PathBuf {
+        self.dir.join("volumes").join(number.to_string())
+    }
+}

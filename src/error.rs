@@ -1,0 +1,140 @@
+//! What the user sees when something fails: what failed and on what, the causes down to errno, a
+//! hint, and the exit code.
+//!
+//! ```text
+//! error: cannot start web: mount overlay on /: EINVAL (Invalid argument)
+//! caused by: ...
+//! hint: the upper directory may itself be on overlayfs; try --root on another filesystem
+//! ```
+
+use std::io::Write;
+
+/// A failure of a verb, ready to be shown.
+#[derive(Debug)]
+pub struct Failure {
+    /// The process's exit code.
+    pub code: u8,
+    error: anyhow::Error,
+    hint: Option<String>,
+}
+
+impl Failure {
+    /// A failure with an exit code of its own.
+    pub fn with_code(code: u8, error: anyhow::Error) -> Self {
+        let hint = hint_for(&error);
+        Self { code, error, hint }
+    }
+
+    /// Prints it to standard error.
+    pub fn show(&self) {
+        let mut stderr = std::io::stderr().lock();
+        // Where standard error is closed there is nobody to tell.
+        let _ = write!(stderr, "{}", self.text());
+    }
+
+    fn text(&self) -> String {
+        let mut causes: Vec<String> = self.error.chain().map(ToString::to_string).collect();
+        // A message that ends in its own cause's text needs no line for the cause.
+        causes.dedup_by(|cause, before| before.ends_with(cause.as_str()));
+        let mut causes = causes.into_iter();
+        let mut text = format!("error: {}\n", causes.next().unwrap_or_default());
+        for cause in causes {
+            text.push_str(&format!("caused by: {cause}\n"));
+        }
+        if let Some(hint) = &self.hint {
+            text.push_str(&format!("hint: {hint}\n"));
+        }
+        text
+    }
+}
+
+impl<E: Into<anyhow::Error>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self::with_code(1, error.into())
+    }
+}
+
+/// The next step, where the cause tells it.
+fn hint_for(error: &anyhow::Error) -> Option<String> {
+    use mybox_store::Error as Store;
+    for cause in error.chain() {
+        if let Some(store) = cause.downcast_ref::<Store>() {
+            let hint = match store {
+                Store::NoSuchImage { .. } => {
+                    "`mybox images` lists the images there are, \
+                     `mybox import FILE|DIR NAME` adds one"
+                }
+                Store::Ambiguous { .. } => "give more digits of the id",
+                Store::SeveralTags { .. } => "name one of the tags, or use --force",
+                Store::InUse { .. } => {
+                    "remove the containers first (`mybox rm`), or use --force to take the name only"
+                }
+                _ => continue,
+            };
+            return Some(hint.to_owned());
+        }
+        if let Some(kernel) = cause.downcast_ref::<crate::kernel::Error>() {
+            if let Some(hint) = kernel_hint(kernel) {
+                return Some(hint.to_owned());
+            }
+        }
+        if let Some(io) = cause.downcast_ref::<std::io::Error>() {
+            if let Some(hint) = errno_hint(io.raw_os_error()) {
+                return Some(hint.to_owned());
+            }
+        }
+    }
+    None
+}
+
+fn kernel_hint(error: &crate::kernel::Error) -> Option<&'static str> {
+    match (error.operation.as_str(), error.errno) {
+        ("create file system", libc::EINVAL) if error.object == "overlay" => {
+            Some("the store may itself be on overlayfs; try --root on another file system")
+        }
+        ("clone the mount of", libc::ENOENT) => {
+            Some("a volume's source must exist: make it first, as with mkdir -p")
+        }
+        (_, errno) => errno_hint(Some(errno)),
+    }
+}
+
+fn errno_hint(errno: Option<i32>) -> Option<&'static str> {
+    match errno? {
+        libc::EPERM | libc::EACCES if !rustix::process::geteuid().is_root() => {
+            Some("mybox needs root: try sudo")
+        }
+        libc::EROFS => Some("the file system is read-only; --root and --run-root choose others"),
+        libc::ENOSPC => Some("the disk is full; `mybox images` and `mybox rmi` make room"),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::Context;
+
+    #[test]
+    fn message_causes_and_hint_stand_on_lines_of_their_own() {
+        let error = std::fs::File::open("/nonexistent")
+            .context("read the settings")
+            .unwrap_err();
+        assert_eq!(
+            Failure::from(error).text(),
+            "error: read the settings\ncaused by: No such file or directory (os error 2)\n"
+        );
+    }
+
+    #[test]
+    fn a_missing_image_says_where_to_look() {
+        let error = mybox_store::Error::NoSuchImage {
+            name: "nope".into(),
+        };
+        let text = Failure::from(error).text();
+        assert!(
+            text.starts_with("error: no such image: nope\nhint: "),
+            "{text}"
+        );
+    }
+}

@@ -1,0 +1,74 @@
+//! /dev of the container: the six harmless devices, the terminal multiplexer, the usual links.
+//! (runtime-spec config-linux.md, "Default Devices")
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
+
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid};
+use rustix::fs::{chmodat, chownat, makedev, mknodat, symlinkat};
+
+use crate::kernel::mount::{self, Bind};
+use crate::kernel::root::{MakeAs, Root};
+use crate::kernel::{Context, Result};
+
+/// Name, major, minor (Documentation/admin-guide/devices.txt); all 0666.
+const DEVICES: [(&str, u32, u32); 6] = [
+    ("null", 1, 3),
+    ("zero", 1, 5),
+    ("full", 1, 7),
+    ("random", 1, 8),
+    ("urandom", 1, 9),
+    ("tty", 5, 0),
+];
+
+const LINKS: [(&str, &str); 6] = [
+    ("fd", "/proc/self/fd"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+    ("stderr", "/proc/self/fd/2"),
+    ("core", "/proc/kcore"),
+    ("ptmx", "pts/ptmx"),
+];
+
+/// Fills /dev, a fresh tmpfs. What a volume of the user's has put there stays.
+pub(super) fn populate(root: &Root) -> Result<()> {
+    let dev = root.open_in(Path::new("/dev"), OFlags::PATH | OFlags::DIRECTORY)?;
+    let mode = Mode::from_raw_mode(0o666);
+    for (name, major, minor) in DEVICES {
+        match mknodat(
+            &dev,
+            name,
+            FileType::CharacterDevice,
+            mode,
+            makedev(major, minor),
+        ) {
+            Err(rustix::io::Errno::EXIST) => continue,
+            answer => answer.on("make device", format_args!("/dev/{name}"))?,
+        }
+        // mknod is subject to the caller's umask, and the file's group to the directory's.
+        chmodat(&dev, name, mode, AtFlags::empty()).on("set mode of", name)?;
+        chownat(
+            &dev,
+            name,
+            Some(Uid::ROOT),
+            Some(Gid::ROOT),
+            AtFlags::SYMLINK_NOFOLLOW,
+        )
+        .on("set owner of", name)?;
+    }
+    for (name, target) in LINKS {
+        match symlinkat(target, &dev, name) {
+            Err(rustix::io::Errno::EXIST) => {}
+            answer => answer.on("link", format_args!("/dev/{name}"))?,
+        }
+    }
+    Ok(())
+}
+
+/// Shows the container's terminal as /dev/console. Called after pivot_root: `/` is its own.
+pub(super) fn bind_console(terminal: BorrowedFd<'_>) -> Result<()> {
+    let console = Path::new("/dev/console");
+    let (target, _) = Root::open(Path::new("/"))?.open_or_make(console, MakeAs::File)?;
+    let clone = mount::clone_of_fd(terminal, console, Bind::Single, 0)?;
+    mount::attach(clone.as_fd(), target.as_fd(), console)
+}

@@ -1,0 +1,147 @@
+//! The child's side of a container's start, from clone to exec.
+//!
+//! Everything here runs in the new process, single-threaded, on a copy of the parent's memory. It
+//! goes by the [`RunPlan`] and touches nothing but its own namespaces. It never returns: it ends in
+//! the container's command, or reports through the [`protocol`] and exits.
+//!
+//! ```text
+//! belong     cgroup, cgroup namespace, keyring, death with the parent
+//! rootfs     overlay, volumes, /proc /sys /dev, pivot_root, what is hidden
+//! network    address, route and loopback, when the parent says that eth0 is there
+//! identity   user, groups, capabilities, working directory
+//! execute    exec, directly or below a reaper
+//! ```
+
+pub mod protocol;
+
+mod cgroups;
+mod devices;
+mod execute;
+mod identity;
+mod mounts;
+mod network;
+mod reaper;
+mod rootfs;
+mod volumes;
+
+use std::os::fd::AsFd;
+
+use nix::sys::signal::SigSet;
+use rustix::process::Signal;
+
+use crate::kernel::socket::End;
+use crate::kernel::{self, Context, Error, cgroup, namespace, pty, raw, signal};
+use crate::plan::RunPlan;
+pub use network::INTERFACE;
+use protocol::{Failed, FromChild, FromParent, Stage};
+
+/// What a child is born with.
+#[derive(Debug)]
+pub struct Birth<'a> {
+    /// What to become.
+    pub plan: &'a RunPlan,
+    /// The way to the parent.
+    pub channel: End,
+    /// The signal mask the caller of mybox had.
+    pub mask: SigSet,
+}
+
+/// Becomes the container's first process.
+pub fn enter(birth: Birth<'_>) -> ! {
+    let failed = match become_container(&birth) {
+        Ok(never) => match never {},
+        Err(failed) => failed,
+    };
+    // If even this cannot be sent, the parent sees the channel close without a word.
+    let _ = protocol::send(&birth.channel, &FromChild::Failed(failed), None);
+    raw::exit_now(protocol::SETUP_FAILED)
+}
+
+fn become_container(birth: &Birth<'_>) -> Result<std::convert::Infallible, Failed> {
+    let plan = birth.plan;
+    belong(birth).map_err(Failed::at(Stage::Belong))?;
+    rootfs::build(plan).map_err(Failed::at(Stage::Rootfs))?;
+    // Sent when eth0 exists and this process is on record; until then nothing runs.
+    wait_for_parent(&birth.channel).map_err(Failed::at(Stage::Network))?;
+    network::configure(plan).map_err(Failed::at(Stage::Network))?;
+    rootfs::close(plan).map_err(Failed::at(Stage::Rootfs))?;
+    if plan.terminal() {
+        take_terminal(&birth.channel).map_err(Failed::at(Stage::Terminal))?;
+    }
+    let identity = identity::resolve(plan).map_err(Failed::at(Stage::Identity))?;
+    execute::enter_working_directory(plan).map_err(Failed::at(Stage::Identity))?;
+    execute::execute(birth, &identity)
+}
+
+/// Joins what the process belongs to, and cuts what tied it to the caller.
+fn belong(birth: &Birth<'_>) -> kernel::Result<()> {
+    die_with_parent(&birth.channel)?;
+    // Not to be read or traced by anybody in the container while it still is mybox: /proc/1 has
+    // the host's memory and descriptors until the exec.
+    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
+        .on("make undumpable", "")?;
+    cgroup::join_v1(&birth.plan.cgroup.v1_paths())?;
+    namespace::unshare_cgroup()?;
+    raw::join_new_session_keyring()
+        .on("join", "new session keyring")
+        .or_else(unless_missing)?;
+    // A session of its own: the caller's terminal cannot be taken over (TIOCSTI), and its Ctrl-C
+    // reaches the container once, through mybox, not twice.
+    rustix::process::setsid().on("start", "session")?;
+    if let Some(hostname) = birth.plan.spec.hostname() {
+        namespace::set_hostname(hostname)?;
+    }
+    Ok(())
+}
+
+/// Kernels can be built without keyrings; then there is none to inherit either.
+fn unless_missing(error: Error) -> kernel::Result<()> {
+    if error.is(nix::errno::Errno::ENOSYS) {
+        Ok(())
+    } else {
+        Err(error)
+    }
+}
+
+/// SIGKILL when the supervisor dies. It may have died before this call: then its end of the
+/// channel is closed.
+fn die_with_parent(channel: &End) -> kernel::Result<()> {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
+        .on("set", "parent death signal")?;
+    let fd = channel.as_fd();
+    let mut set = [PollFd::new(&fd, PollFlags::IN)];
+    poll(
+        &mut set,
+        Some(&Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        }),
+    )
+    .on("poll", "parent")?;
+    if set[0].revents().contains(PollFlags::HUP) {
+        raw::exit_now(protocol::SETUP_FAILED);
+    }
+    Ok(())
+}
+
+fn wait_for_parent(channel: &End) -> kernel::Result<()> {
+    match protocol::receive::<FromParent>(channel)? {
+        Some((FromParent::Proceed, _)) => Ok(()),
+        // The parent gave up or is dead; it says why, if anybody does.
+        None => raw::exit_now(protocol::SETUP_FAILED),
+    }
+}
+
+fn take_terminal(channel: &End) -> kernel::Result<()> {
+    let terminal = pty::open()?;
+    devices::bind_console(terminal.slave.as_fd())?;
+    pty::take_as_own(terminal.slave.as_fd())?;
+    protocol::send(channel, &FromChild::Terminal, Some(terminal.master.as_fd()))
+}
+
+/// Gives the process the caller's signal mask and default dispositions, as a program expects.
+fn plain_signals(mask: &SigSet) -> kernel::Result<()> {
+    raw::default_signal_dispositions();
+    signal::set_mask(mask)
+}

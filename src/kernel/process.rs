@@ -1,0 +1,254 @@
+//! Processes: clone3, pidfd, wait, and running from a read-only view of our own binary.
+//!
+//! A process is held by its pidfd wherever we started it; a number read from a record counts only
+//! together with the start time that was recorded beside it.
+
+use std::convert::Infallible;
+use std::ffi::CString;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+
+use rustix::mount::{OpenTreeFlags, open_tree};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid,
+};
+
+use super::{Context, Error, Result, raw};
+
+/// Proof that the process has a single thread, which [`clone_child`] needs.
+pub struct SingleThreaded(());
+
+impl SingleThreaded {
+    /// Counts the threads once. Nothing in mybox starts one on the way to a clone.
+    pub fn check() -> Result<Self> {
+        let threads = std::fs::read_dir("/proc/self/task")
+            .on("list", "/proc/self/task")?
+            .count();
+        if threads == 1 {
+            Ok(Self(()))
+        } else {
+            Err(Error::new(
+                "clone",
+                "container process",
+                format!("{threads} threads are running"),
+            ))
+        }
+    }
+}
+
+/// Both sides of a clone.
+pub enum Side {
+    /// In the new process.
+    Child,
+    /// In the caller.
+    Parent(Child),
+}
+
+/// A child process of ours.
+#[derive(Debug)]
+pub struct Child {
+    /// Its number in our pid namespace.
+    pub pid: i32,
+    /// Its descriptor.
+    pub pidfd: OwnedFd,
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// It called exit with this code.
+    Exited(i32),
+    /// This signal ended it.
+    Signalled(i32),
+}
+
+impl Ended {
+    /// The code a shell would show: the exit code, or 128 + the signal.
+    pub fn code(self) -> i32 {
+        match self {
+            Self::Exited(code) => code,
+            Self::Signalled(signal) => 128 + signal,
+        }
+    }
+}
+
+/// Forks into new namespaces (`flags`: `CLONE_NEW*`) and, on cgroup v2, straight into `cgroup`.
+pub fn clone_child(
+    proof: &SingleThreaded,
+    flags: u64,
+    cgroup: Option<BorrowedFd<'_>>,
+) -> Result<Side> {
+    match raw::clone3(proof, flags, cgroup).on("clone", "container process")? {
+        raw::Cloned::Child => Ok(Side::Child),
+        raw::Cloned::Parent { pid, pidfd } => Ok(Side::Parent(Child { pid, pidfd })),
+    }
+}
+
+impl Child {
+    /// Sends a signal; a process that has ended already is no error.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        signal_pidfd(self.pidfd.as_fd(), signal, self.pid)
+    }
+
+    /// Waits for the end and reaps the process.
+    pub fn wait(&self) -> Result<Ended> {
+        loop {
+            match waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED) {
+                Ok(Some(status)) => {
+                    return Ok(match (status.exit_status(), status.terminating_signal()) {
+                        (Some(code), _) => Ended::Exited(code),
+                        (None, signal) => Ended::Signalled(signal.unwrap_or(0)),
+                    });
+                }
+                Ok(None) | Err(rustix::io::Errno::INTR) => {}
+                Err(errno) => return Err(errno).on("wait for process", self.pid),
+            }
+        }
+    }
+}
+
+fn signal_pidfd(pidfd: BorrowedFd<'_>, signal: Signal, pid: i32) -> Result<()> {
+    match pidfd_send_signal(pidfd, signal) {
+        Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
+        Err(errno) => Err(errno).on("signal process", pid),
+    }
+}
+
+/// When a process started, in clock ticks since boot (field 22 of `/proc/PID/stat`, proc(5)), or
+/// `None` if there is no such process. With the pid it names a process for good.
+pub fn start_time(pid: i32) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The second field is the name in brackets and may itself hold brackets and spaces.
+    let after_name = stat.rsplit_once(')')?.1;
+    after_name.split_whitespace().nth(19)?.parse().ok()
+}
+
+/// Kills the process with this number if it is still the one that started then, and waits until
+/// it is gone. `true` if there was one to kill.
+pub fn kill_recorded(pid: i32, started: u64) -> Result<bool> {
+    let Some(number) = Pid::from_raw(pid) else {
+        return Ok(false);
+    };
+    let pidfd = match pidfd_open(number, PidfdFlags::empty()) {
+        Ok(pidfd) => pidfd,
+        Err(rustix::io::Errno::SRCH) => return Ok(false),
+        Err(errno) => return Err(errno).on("open pidfd of", pid),
+    };
+    // Compared after the pidfd is open: from here the number cannot come to mean another process.
+    if start_time(pid) != Some(started) {
+        return Ok(false);
+    }
+    signal_pidfd(pidfd.as_fd(), Signal::KILL, pid)?;
+    wait_gone(pidfd.as_fd(), pid)?;
+    Ok(true)
+}
+
+/// Waits (10 s at most) until a killed process, ours or not, has ended.
+fn wait_gone(pidfd: BorrowedFd<'_>, pid: i32) -> Result<()> {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let mut set = [PollFd::new(&pidfd, PollFlags::IN)];
+    let limit = Timespec {
+        tv_sec: 10,
+        tv_nsec: 0,
+    };
+    match poll(&mut set, Some(&limit)).on("wait for process", pid)? {
+        0 => Err(Error::new(
+            "kill process",
+            pid,
+            "it has not ended within 10 s of SIGKILL",
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Replaces this process by `path`; returns only what went wrong.
+pub fn exec(path: &CString, argv: &[CString], env: &[CString]) -> nix::errno::Errno {
+    match nix::unistd::execve(path, argv, env) {
+        Err(errno) => errno,
+        Ok(never) => {
+            let _: Infallible = never;
+            match never {}
+        }
+    }
+}
+
+/// Goes on from a read-only mount of our own binary, unless it lies on one already.
+///
+/// Whoever controls an image can have the container execute `/proc/self/exe` and so get a
+/// descriptor of the host's binary to overwrite it (CVE-2019-5736). A detached read-only clone of
+/// the binary's mount answers every such write with EROFS. The mount is in no namespace, so no
+/// path leads to it and nobody can remount it.
+pub fn seal_own_binary() -> Result<()> {
+    use rustix::fs::{CWD, StatVfsMountFlags, statvfs};
+    const EXE: &str = "/proc/self/exe";
+    if statvfs(EXE)
+        .on("statvfs", EXE)?
+        .f_flag
+        .contains(StatVfsMountFlags::RDONLY)
+    {
+        return Ok(());
+    }
+    let binary = std::fs::read_link(EXE).on("readlink", EXE)?;
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let sealed = open_tree(CWD, EXE, flags).on_path("clone the mount of", &binary)?;
+    raw::mount_setattr(sealed.as_fd(), false, libc::MOUNT_ATTR_RDONLY, 0)
+        .on_path("make read-only", &binary)?;
+    let arguments: Vec<CString> = std::env::args_os().map(|word| c_string(&word)).collect();
+    let environment: Vec<CString> = std::env::vars_os()
+        .map(|(name, value)| {
+            let mut line = name;
+            line.push("=");
+            line.push(value);
+            c_string(&line)
+        })
+        .collect();
+    let answer = nix::unistd::execveat(
+        &sealed,
+        c"",
+        &arguments,
+        &environment,
+        nix::fcntl::AtFlags::AT_EMPTY_PATH,
+    );
+    match answer {
+        Err(errno) => Err(errno).on_path("execute again", &binary),
+        Ok(never) => match never {},
+    }
+}
+
+fn c_string(word: &std::ffi::OsStr) -> CString {
+    CString::new(word.as_bytes()).expect("arguments and environment came as C strings")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn start_time_of_this_process_is_known_and_that_of_none_is_not() {
+        assert!(start_time(std::process::id().cast_signed()).is_some());
+        assert_eq!(start_time(i32::MAX), None);
+    }
+
+    #[test]
+    fn a_recorded_process_is_killed_only_with_its_own_start_time() {
+        let mut child = std::process::Command::new("sleep")
+            .arg("60")
+            .spawn()
+            .unwrap();
+        let pid = child.id().cast_signed();
+        let started = start_time(pid).unwrap();
+        assert!(!kill_recorded(pid, started + 1).unwrap());
+        assert!(
+            child.try_wait().unwrap().is_none(),
+            "another process's start time killed it"
+        );
+        assert!(kill_recorded(pid, started).unwrap());
+        child.wait().unwrap();
+    }
+
+    #[test]
+    fn codes_are_those_of_a_shell() {
+        assert_eq!(Ended::Exited(3).code(), 3);
+        assert_eq!(Ended::Signalled(15).code(), 143);
+    }
+}

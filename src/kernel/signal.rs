@@ -1,0 +1,125 @@
+//! Signals as a file descriptor, so that one poll loop sees them beside everything else.
+
+use std::os::fd::{AsFd, BorrowedFd};
+
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+
+use super::{Context, Result};
+
+/// Every signal that can be blocked, blocked and readable here until this is dropped.
+#[derive(Debug)]
+pub struct Signals {
+    fd: SignalFd,
+    before: SigSet,
+}
+
+impl Signals {
+    /// Blocks all signals. Faults of our own (SIGSEGV and its like) still end the process: the
+    /// kernel does not let a synchronous fault wait.
+    pub fn take() -> Result<Self> {
+        let all = SigSet::all();
+        let mut before = SigSet::empty();
+        sigprocmask(SigmaskHow::SIG_SETMASK, Some(&all), Some(&mut before))
+            .on("block", "signals")?;
+        let fd = SignalFd::with_flags(&all, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
+            .on("signalfd", "all signals")?;
+        Ok(Self { fd, before })
+    }
+
+    /// The next signal that came, if one did.
+    pub fn next(&self) -> Result<Option<Received>> {
+        let info = self.fd.read_signal().on("read", "signalfd")?;
+        Ok(info.map(|info| Received {
+            number: info.ssi_signo as i32,
+            from_kernel: info.ssi_code > 0,
+        }))
+    }
+
+    /// The mask there was before, for a child to go back to.
+    pub fn mask_before(&self) -> SigSet {
+        self.before
+    }
+}
+
+/// A signal that came.
+#[derive(Debug, Clone, Copy)]
+pub struct Received {
+    /// Its number.
+    pub number: i32,
+    /// Whether the kernel itself sent it, as a terminal's Ctrl-C or a hang-up.
+    pub from_kernel: bool,
+}
+
+impl AsFd for Signals {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl Drop for Signals {
+    fn drop(&mut self) {
+        // Nothing can be done about a refusal here, and sigprocmask with a valid mask has none.
+        let _ = sigprocmask(SigmaskHow::SIG_SETMASK, Some(&self.before), None);
+    }
+}
+
+/// Sets the mask of a fresh child, which has inherited a blocked one.
+pub fn set_mask(mask: &SigSet) -> Result<()> {
+    sigprocmask(SigmaskHow::SIG_SETMASK, Some(mask), None).on("set", "signal mask")
+}
+
+/// Reads a signal as people write it: `TERM`, `SIGTERM`, `sigterm`, `15`, `RTMIN+3`.
+pub fn parse(text: &str) -> Option<i32> {
+    if let Ok(number) = text.parse::<i32>() {
+        return (1..=libc::SIGRTMAX()).contains(&number).then_some(number);
+    }
+    let upper = text.to_ascii_uppercase();
+    let name = upper.strip_prefix("SIG").unwrap_or(&upper);
+    if let Some(offset) = name.strip_prefix("RTMIN") {
+        let offset = if offset.is_empty() {
+            0
+        } else {
+            offset.strip_prefix('+')?.parse().ok()?
+        };
+        return Some(libc::SIGRTMIN() + offset).filter(|number| *number <= libc::SIGRTMAX());
+    }
+    format!("SIG{name}")
+        .parse::<Signal>()
+        .ok()
+        .map(|signal| signal as i32)
+}
+
+/// `SIGTERM` for 15; the bare number where there is no name.
+pub fn name(number: i32) -> String {
+    match Signal::try_from(number) {
+        Ok(signal) => signal.as_str().to_owned(),
+        Err(_) => format!("signal {number}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signals_are_read_as_people_write_them() {
+        let cases = [
+            ("TERM", Some(15)),
+            ("SIGTERM", Some(15)),
+            ("sigint", Some(2)),
+            ("9", Some(9)),
+            ("SIGRTMIN+3", Some(libc::SIGRTMIN() + 3)),
+            ("RTMIN", Some(libc::SIGRTMIN())),
+            ("RTMIN-1", None),
+            ("RTMIN+99", None),
+            ("0", None),
+            ("65", None),
+            ("SIGNOPE", None),
+            ("", None),
+        ];
+        for (text, number) in cases {
+            assert_eq!(parse(text), number, "{text:?}");
+        }
+    }
+}

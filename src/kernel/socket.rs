@@ -1,0 +1,92 @@
+//! A pair of connected sockets that keep message boundaries (`SOCK_SEQPACKET`) and can carry one
+//! descriptor beside a message.
+
+use std::io::{IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
+};
+
+use super::{Context, Result};
+
+/// The longest message.
+pub const LONGEST: usize = 64 << 10;
+
+/// One end of the pair.
+#[derive(Debug)]
+pub struct End(OwnedFd);
+
+/// A message that arrived.
+#[derive(Debug)]
+pub struct Message {
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+    /// A descriptor that came with it, ours now.
+    pub fd: Option<OwnedFd>,
+}
+
+/// Makes a connected pair.
+pub fn pair() -> Result<(End, End)> {
+    let (a, b) = socketpair(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        SocketFlags::CLOEXEC,
+        None,
+    )
+    .on("make", "socket pair")?;
+    Ok((End(a), End(b)))
+}
+
+impl End {
+    /// Sends one message, with at most one descriptor. A peer that is gone is EPIPE, no signal.
+    pub fn send(&self, bytes: &[u8], fd: Option<BorrowedFd<'_>>) -> Result<()> {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        let fds = fd.map(|fd| [fd]);
+        if let Some(fds) = &fds {
+            control.push(SendAncillaryMessage::ScmRights(fds));
+        }
+        sendmsg(
+            &self.0,
+            &[IoSlice::new(bytes)],
+            &mut control,
+            SendFlags::NOSIGNAL,
+        )
+        .on("send to", "other side")?;
+        Ok(())
+    }
+
+    /// Waits for one message; `None` when the other end is closed and nothing is left to read.
+    pub fn receive(&self) -> Result<Option<Message>> {
+        let mut bytes = vec![0; LONGEST];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let received = loop {
+            let into = &mut [IoSliceMut::new(&mut bytes)];
+            match recvmsg(&self.0, into, &mut control, RecvFlags::CMSG_CLOEXEC) {
+                Err(rustix::io::Errno::INTR) => {}
+                Err(rustix::io::Errno::CONNRESET) => return Ok(None),
+                answer => break answer.on("receive from", "other side")?,
+            }
+        };
+        let fd = control.drain().find_map(|message| match message {
+            RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
+            _ => None,
+        });
+        bytes.truncate(received.bytes);
+        Ok(if received.bytes == 0 {
+            None
+        } else {
+            Some(Message { bytes, fd })
+        })
+    }
+}
+
+impl AsFd for End {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}

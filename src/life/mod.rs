@@ -1,0 +1,152 @@
+//! The life of a container, in order.
+//!
+//! ```text
+//! recover     what supervisors that died left behind
+//! prepare     claim, name, lease: what only one container can have
+//! plan        (crate::plan) everything decided, nothing done
+//! record      what will be made, written before it is made
+//! stack       the container's own directories; the image's layers, held
+//! cgroup      limits
+//! launch      clone, network, the word to go on
+//! supervise   signals, terminal, the end
+//! teardown    everything above undone, from the record
+//! ```
+//! A failure at any stage, a signal, or the death of this process leads to the same teardown:
+//! here, or in the next mybox command.
+
+pub mod prepare;
+pub mod recover;
+pub mod teardown;
+
+mod launch;
+mod network;
+mod stack;
+mod supervise;
+
+use mybox_store::Store;
+
+use crate::container::{Claim, Ending, Places, Record};
+use crate::kernel::process::SingleThreaded;
+use crate::plan::{self, RunPlan, RunRequest};
+use launch::Running;
+use prepare::Prepared;
+use supervise::Life;
+use teardown::Seen;
+
+pub use network::{list_networks, remove_network};
+
+/// Why a run failed before or beside its command.
+#[derive(Debug)]
+pub struct RunFailed {
+    /// 125 for mybox's own failure, 126 or 127 for a command that cannot be executed.
+    pub code: u8,
+    /// What went wrong.
+    pub error: anyhow::Error,
+}
+
+impl<E: Into<anyhow::Error>> From<E> for RunFailed {
+    fn from(error: E) -> Self {
+        Self {
+            code: 125,
+            error: error.into(),
+        }
+    }
+}
+
+/// Runs a container in the foreground, from the image to the last trace removed. `note` is told
+/// what the user should know before the command starts.
+pub fn run(
+    places: &Places,
+    request: &RunRequest,
+    note: &mut dyn FnMut(&str),
+) -> Result<Ending, RunFailed> {
+    let proof = SingleThreaded::check()?;
+    let store = Store::open(&places.root)?;
+    let image = store.find(&request.image)?;
+    // Held until the end: nobody removes a layer that is in use.
+    let layers = store.stack(&image)?;
+    let Prepared {
+        claim,
+        given,
+        bridge,
+    } = prepare::claim(places, request, &layers, note)?;
+    let start = || -> Result<(RunPlan, Running), RunFailed> {
+        let plan = plan::plan(request, &image.config, given)?;
+        record(places, &plan, &image)?;
+        let running = launch::launch(&proof, &claim, &plan, bridge)?;
+        Ok((plan, running))
+    };
+    let (plan, running) = match start() {
+        Ok(started) => started,
+        Err(failed) => return Err(undo_start(places, claim, failed)),
+    };
+    match supervise::until_the_end(running, &plan) {
+        Ok(Life::Lived(ending)) => {
+            teardown::teardown(places, claim, Seen::Ended(ending))?;
+            Ok(ending)
+        }
+        Ok(Life::NeverStarted(failed)) => Err(undo_start(places, claim, failed)),
+        Err(error) => {
+            teardown::teardown(places, claim, Seen::Nothing)?;
+            Err(error.into())
+        }
+    }
+}
+
+/// Takes down what a failed start has made. Its reason is what the user wants to read; what could
+/// not be undone is added to it, and tried again by the next command.
+fn undo_start(places: &Places, claim: Claim, failed: RunFailed) -> RunFailed {
+    match teardown::teardown(places, claim, Seen::NeverStarted) {
+        Ok(()) => failed,
+        Err(undo) => {
+            let error = failed
+                .error
+                .context(format!("{undo:#}; this after the start had failed"));
+            RunFailed {
+                code: failed.code,
+                error,
+            }
+        }
+    }
+}
+
+/// The plan of a run, with nothing made, claimed or changed.
+pub fn dry_run(places: &Places, request: &RunRequest) -> anyhow::Result<RunPlan> {
+    let store = Store::open(&places.root)?;
+    let image = store.find(&request.image)?;
+    let layers = store.stack(&image)?;
+    let given = prepare::peek(places, request, &layers)?;
+    Ok(plan::plan(request, &image.config, given)?)
+}
+
+fn record(places: &Places, plan: &RunPlan, image: &mybox_store::Image) -> anyhow::Result<()> {
+    use anyhow::Context;
+    let dir = plan.files.dir();
+    std::fs::create_dir_all(places.containers())
+        .and_then(|()| std::fs::create_dir(dir))
+        .with_context(|| format!("make {}", dir.display()))?;
+    let record = Record {
+        version: Record::version(),
+        id: plan.id.clone(),
+        name: plan.name.clone(),
+        image: plan.image.clone(),
+        manifest: image.manifest,
+        command: plan.command().to_vec(),
+        created: now(),
+        remove: plan.remove,
+        memory_limit: plan.limits.memory,
+        cgroups: plan.cgroup.paths(),
+        veth: plan.bridged.as_ref().map(|bridged| bridged.veth.clone()),
+        address: plan.bridged.as_ref().map(|bridged| bridged.address),
+        ending: None,
+    };
+    record
+        .write(dir)
+        .with_context(|| format!("write the record in {}", dir.display()))
+}
+
+/// Seconds since the epoch.
+pub(crate) fn now() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs())
+}

@@ -1,0 +1,62 @@
+//! What supervisors that died left behind: found by the next mybox command, whatever it is.
+//!
+//! The usual case is that nothing is there: one directory to list, and one flock for every
+//! container that runs.
+
+use std::fs;
+use std::io;
+
+use anyhow::{Context, Result};
+
+use super::teardown::{self, Seen};
+use crate::container::{Claim, ContainerId, Places, Record, claim};
+
+/// Takes down every container whose supervisor is dead.
+pub fn leftovers(places: &Places) -> Result<()> {
+    if !places.live().exists() {
+        return after_boot(places);
+    }
+    let live = claim::live(places).with_context(|| format!("list {}", places.live().display()))?;
+    live.iter().try_for_each(|id| take_down(places, id))
+}
+
+fn take_down(places: &Places, id: &ContainerId) -> Result<()> {
+    let taken = Claim::take_over(places, id)
+        .with_context(|| format!("look at {}", places.live_container(id).display()))?;
+    match taken {
+        Some(claim) => {
+            tracing::info!(
+                "container {} lost its supervisor; taking it down",
+                id.short()
+            );
+            teardown::teardown(places, claim, Seen::Nothing)
+        }
+        None => Ok(()),
+    }
+}
+
+/// The run root is new: the machine was started again, and nothing runs. Containers that were to
+/// be removed, and those that never got a record, go now.
+fn after_boot(places: &Places) -> Result<()> {
+    let containers = places.containers();
+    for id in
+        claim::ids_in(&containers).with_context(|| format!("list {}", containers.display()))?
+    {
+        let dir = places.container(&id);
+        match Record::read(&dir).with_context(|| format!("read the record in {}", dir.display()))? {
+            Some(record) if record.remove => teardown::remove_files(places, &record)?,
+            Some(_) => {}
+            None => remove_unrecorded(&dir)?,
+        }
+    }
+    fs::create_dir_all(places.live()).with_context(|| format!("make {}", places.live().display()))
+}
+
+fn remove_unrecorded(dir: &std::path::Path) -> Result<()> {
+    match fs::remove_dir_all(dir) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("remove {}", dir.display()))
+        }
+        _ => Ok(()),
+    }
+}

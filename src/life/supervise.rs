@@ -1,0 +1,315 @@
+//! Beside a running container: forward signals, carry its terminal, see its end.
+//!
+//! One poll loop, no threads. While the container starts the channel of `init::protocol` is one of
+//! the descriptors; a successful exec closes it.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+
+use anyhow::{Context, Result};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::Signal;
+
+use super::{RunFailed, launch::Running, now};
+use crate::container::Ending;
+use crate::init::protocol::{self, Failed, FromChild, Stage};
+use crate::kernel::process::Ended;
+use crate::kernel::pty::{self, RawMode};
+use crate::kernel::{cgroup, raw};
+use crate::plan::RunPlan;
+
+/// What became of a launched container.
+#[derive(Debug)]
+pub(super) enum Life {
+    /// Its command ran and ended.
+    Lived(Ending),
+    /// Its command never ran.
+    NeverStarted(RunFailed),
+}
+
+/// Stays until the container has ended.
+pub(super) fn until_the_end(running: Running, plan: &RunPlan) -> Result<Life> {
+    let stdin = std::io::stdin();
+    let mut watch = Watch {
+        running,
+        terminal: None,
+        start: Start::Pending,
+        killed_for: None,
+    };
+    let caller_terminal = plan.terminal() && rustix::termios::isatty(&stdin);
+    let mut raw_mode = None;
+    let mut stdin_open = plan.interactive;
+    loop {
+        if caller_terminal && watch.terminal.is_some() && raw_mode.is_none() && plan.interactive {
+            raw_mode = Some(RawMode::enter(stdin.as_fd())?);
+        }
+        let ready = watch.wait(stdin_open)?;
+        if ready.channel {
+            watch.hear()?;
+        }
+        if ready.signal {
+            watch.forward_signals(caller_terminal)?;
+        }
+        if ready.stdin {
+            stdin_open = watch.carry_in(&stdin)?;
+        }
+        if ready.output {
+            watch.carry_out()?;
+        }
+        if ready.ended {
+            drop(raw_mode);
+            return watch.end(plan);
+        }
+    }
+}
+
+/// How far the start has come.
+#[derive(Debug)]
+enum Start {
+    Pending,
+    Executing,
+    Executed,
+    Failed(Failed),
+}
+
+struct Watch {
+    running: Running,
+    terminal: Option<File>,
+    start: Start,
+    /// The signal in whose place SIGKILL was sent, see [`Watch::forward`].
+    killed_for: Option<i32>,
+}
+
+/// What the poll loop has to look at.
+#[derive(Debug, Default)]
+struct Ready {
+    channel: bool,
+    signal: bool,
+    stdin: bool,
+    output: bool,
+    ended: bool,
+}
+
+impl Watch {
+    fn wait(&self, stdin_open: bool) -> Result<Ready> {
+        let stdin = std::io::stdin();
+        let (signals, child) = (
+            self.running.signals.as_fd(),
+            self.running.child.pidfd.as_fd(),
+        );
+        let channel = self.running.channel.as_fd();
+        let starting = matches!(self.start, Start::Pending | Start::Executing);
+        let terminal = self.terminal.as_ref().map(AsFd::as_fd);
+        let input = stdin.as_fd();
+        let mut set = vec![
+            PollFd::new(&signals, PollFlags::IN),
+            PollFd::new(&child, PollFlags::IN),
+        ];
+        let mut add = |fd, wanted: bool| {
+            wanted.then(|| {
+                set.push(PollFd::from_borrowed_fd(fd, PollFlags::IN));
+                set.len() - 1
+            })
+        };
+        let channel_at = add(channel, starting);
+        let output_at = terminal.and_then(|fd| add(fd, true));
+        let stdin_at = add(input, stdin_open && terminal.is_some());
+        match poll(&mut set, None) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(errno) => return Err(errno).context("poll"),
+        }
+        let ready = |at: Option<usize>| at.is_some_and(|at| !set[at].revents().is_empty());
+        Ok(Ready {
+            signal: ready(Some(0)),
+            // What the channel and the terminal still hold is read first.
+            ended: ready(Some(1)) && !ready(channel_at) && !has_input(&set, output_at),
+            channel: ready(channel_at),
+            output: ready(output_at),
+            stdin: ready(stdin_at),
+        })
+    }
+
+    /// One message of the start.
+    fn hear(&mut self) -> Result<()> {
+        let message = protocol::receive::<FromChild>(&self.running.channel)?;
+        match message {
+            Some((FromChild::Terminal, Some(master))) => self.open_terminal(master)?,
+            Some((FromChild::Terminal, None)) => anyhow::bail!("the container sent no terminal"),
+            Some((FromChild::Executing, _)) => self.start = Start::Executing,
+            Some((FromChild::Failed(failed), _)) => self.start = Start::Failed(failed),
+            None if matches!(self.start, Start::Executing) => self.start = Start::Executed,
+            None => self.start = Start::Failed(died()),
+        }
+        Ok(())
+    }
+
+    fn open_terminal(&mut self, master: OwnedFd) -> Result<()> {
+        let stdin = std::io::stdin();
+        if rustix::termios::isatty(&stdin) {
+            pty::copy_size(stdin.as_fd(), master.as_fd())?;
+        }
+        self.terminal = Some(File::from(master));
+        Ok(())
+    }
+
+    fn forward_signals(&mut self, caller_terminal: bool) -> Result<()> {
+        while let Some(received) = self.running.signals.next()? {
+            match (received.number, &self.terminal) {
+                (libc::SIGCHLD | libc::SIGPIPE | libc::SIGURG, _) => {}
+                (libc::SIGWINCH, Some(terminal)) if caller_terminal => {
+                    pty::copy_size(std::io::stdin().as_fd(), terminal.as_fd())?;
+                }
+                (number, _) => self.forward(number)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends a signal on to the container.
+    ///
+    /// The kernel drops what pid 1 of a namespace has no handler for. A signal whose default is
+    /// to end the process would then be lost, and Ctrl-C would do nothing; so we do what the
+    /// default would have done.
+    fn forward(&mut self, number: i32) -> Result<()> {
+        let Some(signal) = raw::signal(number) else {
+            return Ok(());
+        };
+        let child = &self.running.child;
+        let starting = matches!(self.start, Start::Pending | Start::Executing);
+        if ends_by_default(number) && (starting || is_dropped_by(child.pid, number)) {
+            self.killed_for = Some(number);
+            return Ok(child.signal(Signal::KILL)?);
+        }
+        Ok(child.signal(signal)?)
+    }
+
+    /// What was typed, to the container. `false` when there is no more.
+    fn carry_in(&mut self, stdin: &std::io::Stdin) -> Result<bool> {
+        let Some(terminal) = &mut self.terminal else {
+            return Ok(true);
+        };
+        let mut bytes = [0; 8192];
+        let count = match rustix::io::read(stdin.as_fd(), &mut bytes) {
+            Ok(0) => {
+                // The end of a file or pipe is what Ctrl-D is on a terminal.
+                let end_of_transmission = [4];
+                terminal
+                    .write_all(&end_of_transmission)
+                    .context("write to the container")?;
+                return Ok(false);
+            }
+            Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => return Ok(true),
+            // A terminal that is hung up, or that a background process may not read.
+            Err(rustix::io::Errno::IO) => return Ok(false),
+            count => count.context("read standard input")?,
+        };
+        match terminal.write_all(&bytes[..count]) {
+            // The container has closed its side.
+            Err(error) if error.raw_os_error() == Some(libc::EIO) => Ok(false),
+            written => written.context("write to the container").map(|()| true),
+        }
+    }
+
+    /// What the container wrote, to the caller.
+    fn carry_out(&mut self) -> Result<()> {
+        let Some(terminal) = &mut self.terminal else {
+            return Ok(());
+        };
+        let mut bytes = [0; 32 << 10];
+        match terminal.read(&mut bytes) {
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => Ok(()),
+            // EIO: nobody has the other side open any more.
+            Ok(0) | Err(_) => {
+                self.terminal = None;
+                Ok(())
+            }
+            Ok(count) => {
+                let mut stdout = std::io::stdout().lock();
+                match stdout
+                    .write_all(&bytes[..count])
+                    .and_then(|()| stdout.flush())
+                {
+                    Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+                    written => written.context("write standard output"),
+                }
+            }
+        }
+    }
+
+    fn end(self, plan: &RunPlan) -> Result<Life> {
+        let ended = self.running.child.wait()?;
+        if let Some(number) = self.killed_for {
+            return Ok(Life::Lived(ending(Ended::Signalled(number), false)));
+        }
+        let out_of_memory = cgroup::oom_kills(&plan.cgroup.paths()) > 0;
+        Ok(match self.start {
+            Start::Failed(failed) if !out_of_memory => Life::NeverStarted(failed_to_start(failed)),
+            _ => Life::Lived(ending(ended, out_of_memory)),
+        })
+    }
+}
+
+fn has_input(set: &[PollFd<'_>], at: Option<usize>) -> bool {
+    at.is_some_and(|at| set[at].revents().contains(PollFlags::IN))
+}
+
+fn ending(ended: Ended, out_of_memory: bool) -> Ending {
+    Ending {
+        code: ended.code() as u8,
+        out_of_memory,
+        at: now(),
+    }
+}
+
+/// The channel closed without a word before the exec.
+fn died() -> Failed {
+    let error = crate::kernel::Error::new("start", "container process", "it was killed");
+    Failed::at(Stage::Belong)(error)
+}
+
+/// The child's failure as the user's.
+pub(super) fn failed_to_start(failed: Failed) -> RunFailed {
+    let error = anyhow::Error::from(failed.error);
+    let error = match failed.stage {
+        Stage::Execute => error,
+        Stage::Belong => error.context("set up the container's process"),
+        Stage::Rootfs => error.context("set up the container's file system"),
+        Stage::Network => error.context("set up the container's network"),
+        Stage::Terminal => error.context("set up the container's terminal"),
+        Stage::Identity => error.context("become the container's user"),
+    };
+    RunFailed {
+        code: failed.code,
+        error,
+    }
+}
+
+/// Whether a process without a handler ends of it (signal(7)).
+fn ends_by_default(number: i32) -> bool {
+    !matches!(
+        number,
+        libc::SIGCHLD
+            | libc::SIGCONT
+            | libc::SIGSTOP
+            | libc::SIGTSTP
+            | libc::SIGTTIN
+            | libc::SIGTTOU
+            | libc::SIGURG
+            | libc::SIGWINCH
+    )
+}
+
+/// Whether a namespace's pid 1 has neither a handler for the signal nor blocks it to wait for it
+/// (`/proc/PID/status`, proc(5)). A signal it ignores is its own will.
+fn is_dropped_by(pid: i32, number: i32) -> bool {
+    let Ok(status) = std::fs::read_to_string(format!("/proc/{pid}/status")) else {
+        return false;
+    };
+    let has = |field: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(field));
+        let mask = line.and_then(|line| u64::from_str_radix(line.trim(), 16).ok());
+        mask.is_some_and(|mask| mask & 1 << (number - 1) != 0)
+    };
+    !has("SigCgt:") && !has("SigIgn:") && !has("SigBlk:")
+}

@@ -1,0 +1,127 @@
+//! Everything of a container taken down, from its record alone: at a normal end, after a failure at
+//! any stage, and for a supervisor that was killed. Each step finds its object or finds it gone,
+//! so it may run any number of times. All steps are tried and all failures reported.
+
+use std::fs;
+use std::io;
+
+use anyhow::{Context, Result, anyhow};
+
+use super::now;
+use crate::container::{Claim, ContainerId, Ending, Places, Record, names};
+use crate::kernel::netlink::Netlink;
+use crate::kernel::{cgroup, process};
+use crate::net::ipam;
+
+/// What is known of how a container came to be taken down.
+#[derive(Debug, Clone, Copy)]
+pub enum Seen {
+    /// Its command never ran: it goes altogether.
+    NeverStarted,
+    /// It ended like this.
+    Ended(Ending),
+    /// Nobody saw it: its supervisor died.
+    Nothing,
+}
+
+/// Takes down what the claim's container has on the host, and all the rest if it was to be
+/// removed or never ran.
+pub fn teardown(places: &Places, claim: Claim, seen: Seen) -> Result<()> {
+    let id = claim.id().clone();
+    let dir = places.container(&id);
+    let mut failures = Failures::default();
+    let record = failures
+        .keep(Record::read(&dir).context("read the container's record"))
+        .flatten();
+    if let Some((pid, started)) = claim.process() {
+        failures.keep(process::kill_recorded(pid, started).map_err(Into::into));
+    }
+    if let Some(record) = &record {
+        failures.keep(cgroup::remove(&record.cgroups).map_err(Into::into));
+        if let Some(veth) = &record.veth {
+            failures.keep(remove_link(veth));
+        }
+        if let Some(address) = record.address {
+            let released = ipam::release(&places.leases(), address, id.as_str());
+            failures.keep(released.context("release the address"));
+        }
+    } else {
+        // Killed before there was a record: at most a lease and a name were taken.
+        let released = ipam::release_all(&places.leases(), id.as_str());
+        failures.keep(released.context("release the address"));
+        failures.keep(names::release_all(places, &id).context("release the name"));
+    }
+    let had_process = claim.process().is_some();
+    failures.keep(finish(places, &id, record, ending(seen, had_process)));
+    failures.into_result()?;
+    claim.release().context("release the container's claim")
+}
+
+/// How the container ended; `None` if its command never ran.
+fn ending(seen: Seen, had_process: bool) -> Option<Ending> {
+    match seen {
+        Seen::Ended(ending) => Some(ending),
+        // It died with its supervisor, of SIGKILL.
+        Seen::Nothing if had_process => Some(Ending {
+            code: 137,
+            out_of_memory: false,
+            at: now(),
+        }),
+        Seen::NeverStarted | Seen::Nothing => None,
+    }
+}
+
+/// Removes a container that nothing of is on the host any more.
+pub fn remove_files(places: &Places, record: &Record) -> Result<()> {
+    let dir = places.container(&record.id);
+    names::release(places, &record.name, &record.id).context("release the name")?;
+    remove_tree(&dir).with_context(|| format!("remove {}", dir.display()))
+}
+
+/// Files and record: gone, or the record with the ending in it.
+fn finish(
+    places: &Places,
+    id: &ContainerId,
+    record: Option<Record>,
+    ending: Option<Ending>,
+) -> Result<()> {
+    let dir = places.container(id);
+    match (record, ending) {
+        (None, _) => remove_tree(&dir).with_context(|| format!("remove {}", dir.display())),
+        (Some(record), None) => remove_files(places, &record),
+        (Some(record), Some(_)) if record.remove => remove_files(places, &record),
+        (Some(record), ending) => {
+            let record = Record { ending, ..record };
+            record.write(&dir).context("write the container's record")
+        }
+    }
+}
+
+fn remove_link(name: &str) -> Result<()> {
+    Ok(Netlink::open()?.remove_link(name)?)
+}
+
+fn remove_tree(dir: &std::path::Path) -> io::Result<()> {
+    match fs::remove_dir_all(dir) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// What went wrong on the way through all steps.
+#[derive(Default)]
+struct Failures(Vec<anyhow::Error>);
+
+impl Failures {
+    fn keep<T>(&mut self, answer: Result<T>) -> Option<T> {
+        answer.map_err(|error| self.0.push(error)).ok()
+    }
+
+    fn into_result(self) -> Result<()> {
+        let texts: Vec<String> = self.0.iter().map(|error| format!("{error:#}")).collect();
+        match texts.as_slice() {
+            [] => Ok(()),
+            texts => Err(anyhow!("{}", texts.join("; ")).context("take the container down")),
+        }
+    }
+}

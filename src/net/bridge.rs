@@ -1,0 +1,344 @@
+//! The bridge: made when the first container needs it, kept afterwards (as docker0 is), removed by
+//! `mybox network rm`. Its range is chosen once and remembered in `<root>/networks/<bridge>.json`.
+//!
+//! A run on a bridge that is as it should be asks the kernel three questions and changes nothing.
+//! Anything else happens under the network namespace's lock.
+
+use std::fs;
+use std::io;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Subnet, nat};
+use crate::kernel::netlink::{Address, Netlink};
+use crate::kernel::{self, namespace};
+
+const FORWARDING: &str = "/proc/sys/net/ipv4/ip_forward";
+
+/// Why there is no network.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The kernel or nft refused.
+    #[error(transparent)]
+    Kernel(#[from] kernel::Error),
+    /// A link of this name is something else.
+    #[error("the link `{0}` exists and is not a bridge of mybox")]
+    NotOurs(String),
+    /// A bridge of this name serves another root.
+    #[error("the bridge `{bridge}` belongs to the mybox root {owner}")]
+    OtherRoot {
+        /// The bridge.
+        bridge: String,
+        /// The root that made it.
+        owner: String,
+    },
+    /// Every private range is in use.
+    #[error("the host uses every private IPv4 range; none is left for the bridge")]
+    NoRange,
+    /// The remembered network could not be read or written.
+    #[error("{operation} {}", path.display())]
+    File {
+        /// What was tried.
+        operation: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+}
+
+/// What is remembered of a bridge.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Network {
+    /// Its name.
+    pub bridge: String,
+    /// Its range; the first address is the bridge's own.
+    pub subnet: Subnet,
+    /// The resolver on the host's loopback that queries to the gateway are sent on to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resolver: Option<Ipv4Addr>,
+}
+
+/// A bridge that is up.
+#[derive(Debug, Clone)]
+pub struct Ready {
+    /// What it is.
+    pub network: Network,
+    /// Its interface index.
+    pub index: u32,
+    /// Things the user should know were changed on the host.
+    pub notes: Vec<String>,
+}
+
+/// Where a bridge's settings come from and what it has to offer.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted<'a> {
+    /// Name of the bridge.
+    pub bridge: &'a str,
+    /// The remembered network's file.
+    pub file: &'a Path,
+    /// Which root the bridge serves.
+    pub root: &'a Path,
+    /// A resolver on the host's loopback that containers need.
+    pub resolver: Option<Ipv4Addr>,
+}
+
+/// The network that [`ensure`] would give, without making anything.
+pub fn peek(wanted: &Wanted<'_>) -> Result<Network, Error> {
+    let network = match remembered(wanted.file)? {
+        Some(network) => network,
+        None => choose(&mut Netlink::open()?, wanted.bridge, None)?,
+    };
+    Ok(Network {
+        resolver: wanted.resolver,
+        ..network
+    })
+}
+
+/// Sees to it that the bridge is up, has its address, and is in the firewall table.
+pub fn ensure(netlink: &mut Netlink, wanted: &Wanted<'_>) -> Result<Ready, Error> {
+    if let Some(ready) = as_it_should_be(netlink, wanted)? {
+        return Ok(ready);
+    }
+    let _lock = namespace::lock_network()?;
+    // Whoever held the lock before may have done it all.
+    match as_it_should_be(netlink, wanted)? {
+        Some(ready) => Ok(ready),
+        None => set_up(netlink, wanted),
+    }
+}
+
+/// Removes bridge, firewall elements and what is remembered; with the last bridge the table, and
+/// forwarding if mybox switched it on. `false` if there was nothing.
+pub fn remove(wanted: &Wanted<'_>) -> Result<bool, Error> {
+    let _lock = namespace::lock_network()?;
+    let mut netlink = Netlink::open()?;
+    let link = netlink.link(wanted.bridge)?;
+    let network = remembered(wanted.file)?;
+    if let Some(link) = &link {
+        check_owner(link, wanted)?;
+        netlink.remove_link(wanted.bridge)?;
+    }
+    if let Some(network) = &network {
+        if nat::is_complete(wanted.bridge)? {
+            kernel::nft::apply(&nat::removal(
+                wanted.bridge,
+                network.subnet,
+                network.resolver,
+            ))?;
+            remove_empty_table()?;
+        }
+        fs::remove_file(wanted.file).map_err(file_error("remove", wanted.file))?;
+    }
+    Ok(link.is_some() || network.is_some())
+}
+
+fn remove_empty_table() -> Result<(), Error> {
+    if nat::has_bridges()? {
+        return Ok(());
+    }
+    if nat::has_guard()? {
+        fs::write(FORWARDING, "0").map_err(file_error("write", Path::new(FORWARDING)))?;
+    }
+    Ok(kernel::nft::apply(&format!(
+        "delete table ip {}\n",
+        nat::TABLE
+    ))?)
+}
+
+fn as_it_should_be(netlink: &mut Netlink, wanted: &Wanted<'_>) -> Result<Option<Ready>, Error> {
+    let Some(network) = remembered(wanted.file)? else {
+        return Ok(None);
+    };
+    let Some(link) = netlink.link(wanted.bridge)? else {
+        return Ok(None);
+    };
+    check_owner(&link, wanted)?;
+    let complete = link.up
+        && (wanted.resolver.is_none() || network.resolver == wanted.resolver)
+        && forwarding()?
+        && nat::is_complete(wanted.bridge)?;
+    Ok(complete.then(|| Ready {
+        network,
+        index: link.index,
+        notes: Vec::new(),
+    }))
+}
+
+fn set_up(netlink: &mut Netlink, wanted: &Wanted<'_>) -> Result<Ready, Error> {
+    let mut notes = Vec::new();
+    let before = remembered(wanted.file)?;
+    let link = netlink.link(wanted.bridge)?;
+    if before.is_none() && link.as_ref().is_some_and(|link| link.alias.is_none()) {
+        return Err(Error::NotOurs(wanted.bridge.to_owned()));
+    }
+    // A range that is remembered is kept while the bridge is there; else it must still be free.
+    let network = match (&before, &link) {
+        (Some(network), Some(_)) => network.clone(),
+        _ => choose(
+            netlink,
+            wanted.bridge,
+            before.as_ref().map(|network| network.subnet),
+        )?,
+    };
+    if let Some(before) = before.filter(|before| before.subnet != network.subnet) {
+        notes.push(format!(
+            "the host now uses {}; bridge {} moves to {}",
+            before.subnet, wanted.bridge, network.subnet
+        ));
+    }
+    let network = Network {
+        resolver: wanted.resolver,
+        ..network
+    };
+    remember(wanted.file, &network)?;
+    let index = bring_up(netlink, wanted, network.subnet)?;
+    let guard = switch_on_forwarding(wanted.bridge, &mut notes)?;
+    if network.resolver.is_some() {
+        let path = format!("/proc/sys/net/ipv4/conf/{}/route_localnet", wanted.bridge);
+        fs::write(&path, "1").map_err(file_error("write", Path::new(&path)))?;
+    }
+    let script = nat::script(wanted.bridge, network.subnet, network.resolver, guard);
+    kernel::nft::apply(&script)?;
+    Ok(Ready {
+        network,
+        index,
+        notes,
+    })
+}
+
+/// Makes the bridge, or what is missing of one that a killed process began.
+fn bring_up(netlink: &mut Netlink, wanted: &Wanted<'_>, subnet: Subnet) -> Result<u32, Error> {
+    let name = wanted.bridge;
+    if netlink.link(name)?.is_none() {
+        let [a, b, c, d] = subnet.gateway().octets();
+        netlink.add_bridge(name, [0x02, 0x42, a, b, c, d])?;
+    }
+    let Some(link) = netlink.link(name)? else {
+        return Err(kernel::Error::new("make bridge", name, "it vanished again").into());
+    };
+    check_owner(&link, wanted)?;
+    netlink.set_alias(link.index, name, &alias(wanted.root))?;
+    let gateway = Address {
+        ip: subnet.gateway(),
+        prefix: subnet.prefix(),
+    };
+    if !netlink.addresses()?.contains(&(link.index, gateway)) {
+        netlink.add_address(link.index, name, gateway)?;
+    }
+    if !link.up {
+        netlink.set_up(link.index, name)?;
+    }
+    Ok(link.index)
+}
+
+fn choose(
+    netlink: &mut Netlink,
+    bridge: &str,
+    preferred: Option<Subnet>,
+) -> Result<Network, Error> {
+    let own = netlink.link(bridge)?.map(|link| link.index);
+    let addresses = netlink.addresses()?;
+    let range = |address: Address| Subnet::containing(address.ip, address.prefix);
+    let ours: Vec<Subnet> = addresses
+        .iter()
+        .filter(|(index, _)| Some(*index) == own)
+        .map(|(_, address)| range(*address))
+        .collect();
+    let taken: Vec<Subnet> = addresses
+        .iter()
+        .filter(|(index, _)| Some(*index) != own)
+        .map(|(_, address)| range(*address))
+        .chain(
+            netlink
+                .routes()?
+                .into_iter()
+                .map(range)
+                .filter(|route| !ours.iter().any(|it| it.overlaps(*route))),
+        )
+        .collect();
+    let free = |range: &Subnet| !taken.iter().any(|used| used.overlaps(*range));
+    let subnet = preferred
+        .into_iter()
+        .chain(ours)
+        .find(free)
+        .or_else(|| Subnet::first_free(&taken))
+        .ok_or(Error::NoRange)?;
+    Ok(Network {
+        bridge: bridge.to_owned(),
+        subnet,
+        resolver: None,
+    })
+}
+
+/// `true` if this call switched it on or one before did: then the guard chain belongs in the table.
+fn switch_on_forwarding(bridge: &str, notes: &mut Vec<String>) -> Result<bool, Error> {
+    if forwarding()? {
+        return Ok(nat::has_guard()?);
+    }
+    fs::write(FORWARDING, "1").map_err(file_error("write", Path::new(FORWARDING)))?;
+    notes.push(format!(
+        "switched on IPv4 forwarding (net.ipv4.ip_forward), for bridge {bridge} only; \
+         `mybox network rm` switches it off again"
+    ));
+    Ok(true)
+}
+
+fn forwarding() -> Result<bool, Error> {
+    let text = fs::read_to_string(FORWARDING).map_err(file_error("read", Path::new(FORWARDING)))?;
+    Ok(text.trim() == "1")
+}
+
+/// What `ip link` shows beside the bridge: whose it is.
+fn alias(root: &Path) -> String {
+    format!("mybox {}", root.display())
+}
+
+fn check_owner(link: &kernel::netlink::Link, wanted: &Wanted<'_>) -> Result<(), Error> {
+    if !link.is_bridge {
+        return Err(Error::NotOurs(link.name.clone()));
+    }
+    match link.alias.as_deref() {
+        // Killed between making the bridge and naming its owner.
+        None => Ok(()),
+        Some(found) if found == alias(wanted.root) => Ok(()),
+        Some(found) => match found.strip_prefix("mybox ") {
+            Some(owner) => Err(Error::OtherRoot {
+                bridge: link.name.clone(),
+                owner: owner.to_owned(),
+            }),
+            None => Err(Error::NotOurs(link.name.clone())),
+        },
+    }
+}
+
+/// Reads what is remembered of a bridge.
+pub fn remembered(file: &Path) -> Result<Option<Network>, Error> {
+    let bytes = match fs::read(file) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        bytes => bytes.map_err(file_error("read", file))?,
+    };
+    let network = serde_json::from_slice(&bytes).map_err(io::Error::from);
+    Ok(Some(network.map_err(file_error("read", file))?))
+}
+
+fn remember(file: &Path, network: &Network) -> Result<(), Error> {
+    let write = || {
+        fs::create_dir_all(file.parent().unwrap_or(file))?;
+        let temporary = file.with_extension("json.new");
+        fs::write(&temporary, serde_json::to_vec_pretty(network)?)?;
+        fs::rename(&temporary, file)
+    };
+    write().map_err(file_error("write", file))
+}
+
+fn file_error(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
+    let path = path.to_owned();
+    move |source| Error::File {
+        operation,
+        path,
+        source,
+    }
+}

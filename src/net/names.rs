@@ -1,0 +1,199 @@
+//! /etc/hosts and /etc/resolv.conf of a container, as text. Pure, but for the reading of the
+//! host's own files.
+
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr};
+
+/// A line for /etc/hosts, as `--add-host NAME:ADDRESS` gives it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostEntry {
+    /// The name.
+    pub name: String,
+    /// Its address; `None` is `host-gateway`, the host as the container sees it.
+    pub address: Option<IpAddr>,
+}
+
+/// Writes /etc/hosts.
+pub fn hosts_file(
+    hostname: &str,
+    address: Option<Ipv4Addr>,
+    gateway: Option<Ipv4Addr>,
+    extra: &[HostEntry],
+) -> String {
+    let mut text = String::from(
+        "127.0.0.1\tlocalhost\n\
+         ::1\tlocalhost ip6-localhost ip6-loopback\n\
+         fe00::0\tip6-localnet\n\
+         ff00::0\tip6-mcastprefix\n\
+         ff02::1\tip6-allnodes\n\
+         ff02::2\tip6-allrouters\n",
+    );
+    let own = address.unwrap_or(Ipv4Addr::LOCALHOST);
+    for entry in extra {
+        let host = gateway.unwrap_or(Ipv4Addr::LOCALHOST);
+        let address = entry.address.unwrap_or(IpAddr::V4(host));
+        text.push_str(&format!("{address}\t{}\n", entry.name));
+    }
+    text.push_str(&format!("{own}\t{hostname}\n"));
+    text
+}
+
+/// What a container's /etc/resolv.conf says, and how that is made true.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resolver {
+    /// The file.
+    pub text: String,
+    /// A resolver on the host's own loopback, out of a container's reach: queries to the gateway
+    /// must be sent on to it.
+    pub forward_to: Option<Ipv4Addr>,
+}
+
+/// The resolv.conf of a container on the bridge.
+///
+/// Name servers on the host's loopback mean the container itself, inside. They are left out; if
+/// none is left, the gateway stands for the first of them and the firewall sends queries there.
+pub fn bridged_resolver(host: &str, own: &[IpAddr], gateway: Ipv4Addr) -> Resolver {
+    let given: Vec<IpAddr> = if own.is_empty() {
+        name_servers(host).collect()
+    } else {
+        own.to_vec()
+    };
+    let mut reachable: Vec<IpAddr> = given
+        .iter()
+        .copied()
+        .filter(|server| !server.is_loopback())
+        .collect();
+    let mut forward_to = None;
+    if reachable.is_empty() {
+        forward_to = given.iter().find_map(|server| match server {
+            IpAddr::V4(address) => Some(*address),
+            IpAddr::V6(_) => None,
+        });
+        reachable.extend(forward_to.map(|_| IpAddr::V4(gateway)));
+    }
+    Resolver {
+        text: with_name_servers(host, &reachable),
+        forward_to,
+    }
+}
+
+/// The resolv.conf of a container that shares the host's network, or has none.
+pub fn unbridged_resolver(host: &str, own: &[IpAddr]) -> String {
+    if own.is_empty() {
+        host.to_owned()
+    } else {
+        with_name_servers(host, own)
+    }
+}
+
+/// The host's resolv.conf. Where systemd-resolved is the resolver, the list of servers that it
+/// uses itself: its own address on the loopback answers nobody else.
+pub fn host_resolv_conf() -> String {
+    const UPSTREAM: &str = "/run/systemd/resolve/resolv.conf";
+    let text = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+    let stub = IpAddr::from([127, 0, 0, 53]);
+    if name_servers(&text).eq([stub]) {
+        if let Ok(upstream) = fs::read_to_string(UPSTREAM) {
+            return upstream;
+        }
+    }
+    text
+}
+
+fn name_servers(text: &str) -> impl Iterator<Item = IpAddr> {
+    text.lines().filter_map(|line| {
+        let mut words = line.split_whitespace();
+        (words.next()? == "nameserver").then_some(())?;
+        // A zone, as in fe80::1%eth0, names a link of the host.
+        words.next()?.parse().ok()
+    })
+}
+
+/// The text with its nameserver lines replaced; search, options and the rest stay.
+fn with_name_servers(text: &str, servers: &[IpAddr]) -> String {
+    let mut lines: Vec<String> = servers
+        .iter()
+        .map(|it| format!("nameserver {it}"))
+        .collect();
+    let kept = text.lines().filter(|line| {
+        let word = line.split_whitespace().next().unwrap_or("");
+        !word.is_empty() && word != "nameserver" && !word.starts_with(['#', ';'])
+    });
+    lines.extend(kept.map(ToOwned::to_owned));
+    lines.push(String::new());
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 10, 0, 1);
+
+    #[test]
+    fn loopback_servers_are_left_out() {
+        let host = "# made by hand\nsearch example.org\nnameserver 127.0.0.1\nnameserver 9.9.9.9\n";
+        let resolver = bridged_resolver(host, &[], GATEWAY);
+        assert_eq!(resolver.text, "nameserver 9.9.9.9\nsearch example.org\n");
+        assert_eq!(resolver.forward_to, None);
+    }
+
+    #[test]
+    fn a_lone_loopback_server_is_reached_through_the_gateway() {
+        let resolver = bridged_resolver("nameserver ::1\nnameserver 127.0.0.2\n", &[], GATEWAY);
+        assert_eq!(resolver.text, "nameserver 10.10.0.1\n");
+        assert_eq!(resolver.forward_to, Some([127, 0, 0, 2].into()));
+    }
+
+    #[test]
+    fn own_servers_replace_the_hosts() {
+        let resolver = bridged_resolver(
+            "nameserver 127.0.0.1\n",
+            &["1.1.1.1".parse().unwrap()],
+            GATEWAY,
+        );
+        assert_eq!(resolver.text, "nameserver 1.1.1.1\n");
+        assert_eq!(resolver.forward_to, None);
+        assert_eq!(
+            unbridged_resolver("nameserver 127.0.0.1\n", &[]),
+            "nameserver 127.0.0.1\n"
+        );
+    }
+
+    #[test]
+    fn a_host_without_resolver_gives_an_empty_file() {
+        assert_eq!(
+            bridged_resolver("", &[], GATEWAY),
+            Resolver {
+                text: "".into(),
+                forward_to: None
+            }
+        );
+    }
+
+    #[test]
+    fn hosts_has_the_container_and_what_was_added() {
+        let extra = [
+            HostEntry {
+                name: "db".into(),
+                address: Some("10.0.0.9".parse().unwrap()),
+            },
+            HostEntry {
+                name: "host".into(),
+                address: None,
+            },
+        ];
+        let text = hosts_file("web", Some([10, 10, 0, 5].into()), Some(GATEWAY), &extra);
+        for line in [
+            "127.0.0.1\tlocalhost",
+            "10.0.0.9\tdb",
+            "10.10.0.1\thost",
+            "10.10.0.5\tweb",
+        ] {
+            assert!(
+                text.lines().any(|it| it == line),
+                "{line} is missing in\n{text}"
+            );
+        }
+    }
+}

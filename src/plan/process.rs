@@ -1,0 +1,168 @@
+//! The command line, the environment, the working directory: how flags and image config combine
+//! (Docker's rules; image-spec config.md, "Properties").
+
+use mybox_store::ImageConfig;
+
+use super::{Error, RunRequest};
+
+/// What Docker gives a container whose image says nothing.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Entrypoint and Cmd. A new entrypoint drops the image's Cmd with the image's Entrypoint.
+pub(super) fn command_line(
+    request: &RunRequest,
+    image: &ImageConfig,
+) -> Result<Vec<String>, Error> {
+    let image_entrypoint = image.config.entrypoint.clone().unwrap_or_default();
+    let image_command = image.config.cmd.clone().unwrap_or_default();
+    let (entrypoint, default_command) = match &request.entrypoint {
+        None => (image_entrypoint, image_command),
+        Some(word) if word.is_empty() => (Vec::new(), Vec::new()),
+        Some(word) => (vec![word.clone()], Vec::new()),
+    };
+    let command = if request.command.is_empty() {
+        default_command
+    } else {
+        request.command.clone()
+    };
+    let line: Vec<String> = entrypoint.into_iter().chain(command).collect();
+    if line.first().is_none_or(String::is_empty) {
+        Err(Error::NoCommand)
+    } else {
+        Ok(line)
+    }
+}
+
+/// PATH, HOSTNAME and TERM by default, then the image's variables, then the user's. HOME is added
+/// by the launcher, which alone knows the user's entry in the image's /etc/passwd.
+pub(super) fn environment(
+    request: &RunRequest,
+    image: &ImageConfig,
+    hostname: &str,
+) -> Vec<String> {
+    let mut variables: Vec<(String, String)> = vec![
+        ("PATH".into(), PATH.into()),
+        ("HOSTNAME".into(), hostname.into()),
+    ];
+    if request.terminal {
+        variables.push(("TERM".into(), "xterm".into()));
+    }
+    let of_image = image.config.env.iter();
+    let of_image = of_image.map(|line| line.split_once('=').unwrap_or((line, "")));
+    let of_user = request
+        .env
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str()));
+    for (name, value) in of_image.chain(of_user) {
+        match variables.iter_mut().find(|(known, _)| known == name) {
+            Some((_, known)) => value.clone_into(known),
+            None => variables.push((name.into(), value.into())),
+        }
+    }
+    variables
+        .into_iter()
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect()
+}
+
+/// The working directory; `/` if nobody says.
+pub(super) fn working_directory(
+    request: &RunRequest,
+    image: &ImageConfig,
+) -> Result<String, Error> {
+    let of_image = Some(image.config.working_dir.as_str()).filter(|dir| !dir.is_empty());
+    let dir = request.workdir.as_deref().or(of_image).unwrap_or("/");
+    if dir.starts_with('/') {
+        Ok(dir.to_owned())
+    } else {
+        Err(Error::Conflict(format!(
+            "the working directory `{dir}` is not an absolute path"
+        )))
+    }
+}
+
+/// `user[:group]`; root if nobody says.
+pub(super) fn user(request: &RunRequest, image: &ImageConfig) -> String {
+    let user = request.user.as_deref().unwrap_or(&image.config.user);
+    if user.is_empty() {
+        "0".to_owned()
+    } else {
+        user.to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn image(json: &str) -> ImageConfig {
+        let text = format!(
+            r#"{{"architecture":"amd64","os":"linux","config":{json},
+                "rootfs":{{"type":"layers","diff_ids":[]}}}}"#
+        );
+        serde_json::from_str(&text).unwrap()
+    }
+
+    fn words(line: &str) -> Vec<String> {
+        line.split_whitespace().map(ToOwned::to_owned).collect()
+    }
+
+    #[test]
+    fn command_lines_combine_as_dockers_do() {
+        let both = image(r#"{"Entrypoint":["/entry","-x"],"Cmd":["serve"]}"#);
+        let cases = [
+            (None, "", "/entry -x serve"),
+            (None, "a b", "/entry -x a b"),
+            (Some("/sh"), "", "/sh"),
+            (Some("/sh"), "-c x", "/sh -c x"),
+            (Some(""), "a", "a"),
+        ];
+        for (entrypoint, command, expected) in cases {
+            let request = RunRequest {
+                entrypoint: entrypoint.map(Into::into),
+                command: words(command),
+                ..RunRequest::default()
+            };
+            let line = command_line(&request, &both).unwrap();
+            assert_eq!(line, words(expected), "{entrypoint:?} {command:?}");
+        }
+        let nothing = command_line(&RunRequest::default(), &image("{}"));
+        assert!(matches!(nothing, Err(Error::NoCommand)));
+    }
+
+    #[test]
+    fn the_users_variables_win_over_the_images_and_these_over_defaults() {
+        let image = image(r#"{"Env":["PATH=/img","A=1","B=2"]}"#);
+        let request = RunRequest {
+            env: vec![("B".into(), "3".into()), ("C".into(), "x=y".into())],
+            terminal: true,
+            ..RunRequest::default()
+        };
+        assert_eq!(
+            environment(&request, &image, "web"),
+            [
+                "PATH=/img",
+                "HOSTNAME=web",
+                "TERM=xterm",
+                "A=1",
+                "B=3",
+                "C=x=y"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_relative_working_directory_is_refused() {
+        let request = RunRequest {
+            workdir: Some("here".into()),
+            ..RunRequest::default()
+        };
+        let error = working_directory(&request, &image("{}")).unwrap_err();
+        assert!(error.to_string().contains("`here`"));
+        let from_image = image(r#"{"WorkingDir":"/srv"}"#);
+        assert_eq!(
+            working_directory(&RunRequest::default(), &from_image).unwrap(),
+            "/srv"
+        );
+    }
+}
