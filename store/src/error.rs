@@ -190,7 +190,7 @@ pub enum Error {
 fn list(digests: &[Digest]) -> String {
     digests
         .iter()
-        .map(|digest| digest.short())
+        .map(Digest::short)
         .collect::<Vec<_>>()
         .join(", ")
 }

@@ -26,7 +26,7 @@ const EMPTY_INDEX: (&str, &[u8]) = (
 );
 const DIRECTORIES: [&str; 3] = ["blobs", "layers", "ingest"];
 /// What may be in a directory that becomes a store: an image layout, and what others put there.
-const KNOWN: [&str; 9] = [
+const KNOWN: [&str; 10] = [
     "oci-layout",
     "index.json",
     VERSION_FILE,
@@ -34,6 +34,7 @@ const KNOWN: [&str; 9] = [
     "layers",
     "ingest",
     "containers",
+    "networks",
     "volumes",
     "lost+found",
 ];

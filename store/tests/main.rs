@@ -1,4 +1,12 @@
 //! The store's tests, by behaviour. They need root: layers have owners, devices and capabilities.
 
-mod import;
+mod compression;
+mod concurrency;
+mod crash;
+mod faithful;
+mod hostile;
+mod images;
+mod limits;
+mod pack;
 mod support;
+mod whiteouts;

@@ -33,6 +33,9 @@ const GNU_REAL_SIZE: Range<usize> = 483..495;
 const USTAR: &[u8; 8] = b"ustar\x0000";
 const GNU: &[u8; 8] = b"ustar  \0";
 
+/// Offsets and lengths as they are in a header: not checked.
+pub(crate) type RawSegments = Vec<(i64, i64)>;
+
 /// A header block as it is in the archive.
 #[derive(Clone)]
 pub(crate) struct Header(pub(crate) [u8; BLOCK]);
@@ -116,7 +119,7 @@ impl Header {
     }
 
     /// GNU's sparse map: up to four segments, whether blocks of more follow, and the real size.
-    pub(crate) fn gnu_sparse(&self) -> Result<(Vec<(i64, i64)>, bool, i64), BadNumber> {
+    pub(crate) fn gnu_sparse(&self) -> Result<(RawSegments, bool, i64), BadNumber> {
         let segments = segments(&self.0[GNU_SPARSE])?;
         Ok((
             segments,
@@ -126,7 +129,7 @@ impl Header {
     }
 
     /// A block of more GNU sparse segments: up to 21, and whether another block follows.
-    pub(crate) fn gnu_more_sparse(&self) -> Result<(Vec<(i64, i64)>, bool), BadNumber> {
+    pub(crate) fn gnu_more_sparse(&self) -> Result<(RawSegments, bool), BadNumber> {
         Ok((segments(&self.0[..504])?, self.0[504] != 0))
     }
 
@@ -261,7 +264,7 @@ fn text(field: &[u8]) -> &[u8] {
 }
 
 /// GNU sparse segments of 12 + 12 bytes; an empty one ends the list.
-fn segments(field: &[u8]) -> Result<Vec<(i64, i64)>, BadNumber> {
+fn segments(field: &[u8]) -> Result<RawSegments, BadNumber> {
     let mut found = Vec::new();
     for segment in field.chunks_exact(24) {
         if segment[0] == 0 || segment[12] == 0 {

@@ -98,8 +98,11 @@ impl Pax {
     }
 }
 
-/// One record: key, value, and what follows it.
-fn split_record(records: &[u8]) -> Result<(&[u8], &[u8], &[u8]), Problem> {
+/// Key, value, and what follows the record.
+type Record<'a> = (&'a [u8], &'a [u8], &'a [u8]);
+
+/// Splits the first record off.
+fn split_record(records: &[u8]) -> Result<Record<'_>, Problem> {
     const LONGEST_LENGTH: usize = 20;
     let bad = || "a PAX record without a length".to_owned();
     let space = records

@@ -35,10 +35,7 @@ impl SparseMap {
             if segment.offset < end {
                 return Err("a sparse map whose segments overlap or are out of order".to_owned());
             }
-            end = segment
-                .offset
-                .checked_add(segment.length)
-                .unwrap_or(u64::MAX);
+            end = segment.offset.saturating_add(segment.length);
             if end > real_size {
                 return Err("a sparse map with data beyond the file's end".to_owned());
             }

@@ -30,7 +30,7 @@ const MOST_LINKS: usize = 200_000;
 /// Zeros count as a hole from here on, in files at least this long.
 const HOLE: usize = 64 << 10;
 const SPARSE_FROM: u64 = 1 << 20;
-const ZEROS: [u8; HOLE] = [0; HOLE];
+static ZEROS: [u8; HOLE] = [0; HOLE];
 
 /// Packs a tree into the sink.
 pub(super) fn pack(

@@ -109,9 +109,8 @@ pub(super) fn describe(start: &[u8]) -> &'static str {
     if let Some((_, _, what)) = KNOWN.iter().find(fits) {
         return what;
     }
-    let is_text = start
-        .iter()
-        .all(|byte| !byte.is_ascii_control() || byte.is_ascii_whitespace());
+    let printable = |byte: &u8| byte.is_ascii_graphic() || byte.is_ascii_whitespace();
+    let is_text = start.iter().all(printable);
     if is_text {
         "text"
     } else {

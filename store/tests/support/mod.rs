@@ -30,28 +30,53 @@ impl Scratch {
 
     pub(crate) fn import_as(&self, tar: &[u8], reference: &str) -> Image {
         let reference = Some(reference.parse().expect("a reference"));
-        let options = ImportOptions { reference, ..ImportOptions::default() };
+        let options = ImportOptions {
+            reference,
+            ..ImportOptions::default()
+        };
         self.import_with(tar, &options).expect("an import")
     }
 
-    pub(crate) fn import_with(&self, mut tar: &[u8], options: &ImportOptions) -> Result<Image, Error> {
-        let source = ImportSource::Stream { reader: &mut tar, name: "test.tar", total: None };
+    pub(crate) fn import_with(
+        &self,
+        mut tar: &[u8],
+        options: &ImportOptions,
+    ) -> Result<Image, Error> {
+        let source = ImportSource::Stream {
+            reader: &mut tar,
+            name: "test.tar",
+            total: None,
+        };
         self.store.import(source, options, &mut |_| {})
     }
 
     pub(crate) fn import_directory(&self, path: &Path) -> Result<Image, Error> {
         let options = ImportOptions::default();
-        self.store.import(ImportSource::Directory(path), &options, &mut |_| {})
+        self.store
+            .import(ImportSource::Directory(path), &options, &mut |_| {})
     }
 
     /// Imports, and the tree of the only layer.
     pub(crate) fn unpack(&self, tar: &[u8]) -> PathBuf {
-        let image = self.import(tar).unwrap_or_else(|error| panic!("{}", chain(&error)));
+        let image = self
+            .import(tar)
+            .unwrap_or_else(|error| panic!("{}", chain(&error)));
         self.tree(&image)
     }
 
+    /// Imports, and the tree with the store it is in.
+    pub(crate) fn kept(self, tar: &[u8]) -> Tree {
+        let root = self.unpack(tar);
+        Tree {
+            root,
+            _scratch: self,
+        }
+    }
+
     pub(crate) fn tree(&self, image: &Image) -> PathBuf {
-        self.store.stack(image).expect("a stack").layers()[0].fs.clone()
+        self.store.stack(image).expect("a stack").layers()[0]
+            .fs
+            .clone()
     }
 
     /// Everything in the store but what an empty one has.
@@ -73,6 +98,45 @@ impl Scratch {
         assert_eq!(self.leftovers(), [PathBuf::new(); 0], "left after {error}");
         assert!(self.store.images().expect("images").is_empty());
     }
+}
+
+/// A layer's tree, and the store that keeps it.
+pub(crate) struct Tree {
+    root: PathBuf,
+    _scratch: Scratch,
+}
+
+impl Tree {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.root.join(name)
+    }
+
+    pub(crate) fn meta(&self, name: &str) -> std::fs::Metadata {
+        let path = self.path(name);
+        std::fs::symlink_metadata(&path).unwrap_or_else(|error| panic!("{name}: {error}"))
+    }
+
+    pub(crate) fn read(&self, name: &str) -> Vec<u8> {
+        std::fs::read(self.path(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+    }
+}
+
+/// An extended attribute of a file or of a symlink itself.
+pub(crate) fn xattr(path: &Path, name: &str) -> Option<Vec<u8>> {
+    let mut value = vec![0; 4096];
+    let length = rustix::fs::lgetxattr(path, name, &mut value[..]).ok()?;
+    value.truncate(length);
+    Some(value)
+}
+
+/// The example that imports in a process of its own.
+pub(crate) fn importer() -> PathBuf {
+    let test = std::env::current_exe().expect("a path");
+    let target = test
+        .parent()
+        .and_then(Path::parent)
+        .expect("target/<profile>/deps/<test>");
+    target.join("examples/import")
 }
 
 /// An error with its causes, on one line.
@@ -138,16 +202,33 @@ impl Archive {
     }
 
     pub(crate) fn file(self, name: &str, content: &[u8]) -> Self {
-        self.data(&Raw { name: name.as_bytes(), ..Raw::default() }, content)
+        self.data(
+            &Raw {
+                name: name.as_bytes(),
+                ..Raw::default()
+            },
+            content,
+        )
     }
 
     pub(crate) fn directory(self, name: &str, mode: u32) -> Self {
-        self.raw(&Raw { name: name.as_bytes(), kind: b'5', mode, ..Raw::default() })
+        self.raw(&Raw {
+            name: name.as_bytes(),
+            kind: b'5',
+            mode,
+            ..Raw::default()
+        })
     }
 
     pub(crate) fn symlink(self, name: &str, target: &str) -> Self {
         let (name, link) = (name.as_bytes(), target.as_bytes());
-        self.raw(&Raw { name, link, kind: b'2', mode: 0o777, ..Raw::default() })
+        self.raw(&Raw {
+            name,
+            link,
+            kind: b'2',
+            mode: 0o777,
+            ..Raw::default()
+        })
     }
 
     pub(crate) fn hardlink(self, name: &str, target: &str) -> Self {
@@ -161,7 +242,10 @@ impl Archive {
 
     /// A header and its data, padded; the size is that of the data.
     pub(crate) fn data(mut self, raw: &Raw<'_>, content: &[u8]) -> Self {
-        self = self.raw(&Raw { size: content.len() as u64, ..raw.clone() });
+        self = self.raw(&Raw {
+            size: content.len() as u64,
+            ..raw.clone()
+        });
         self.bytes(content)
     }
 
@@ -174,9 +258,18 @@ impl Archive {
 
     /// PAX records for the next entry.
     pub(crate) fn pax(self, records: &[(&str, &[u8])]) -> Self {
-        let records: Vec<u8> =
-            records.iter().flat_map(|(key, value)| record(key, value)).collect();
-        self.data(&Raw { name: b"pax", kind: b'x', ..Raw::default() }, &records)
+        let records: Vec<u8> = records
+            .iter()
+            .flat_map(|(key, value)| record(key, value))
+            .collect();
+        self.data(
+            &Raw {
+                name: b"pax",
+                kind: b'x',
+                ..Raw::default()
+            },
+            &records,
+        )
     }
 
     /// A header only.

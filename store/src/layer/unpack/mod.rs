@@ -56,7 +56,9 @@ pub(crate) fn unpack(
     let mut summary = Summary::default();
     let (mut newest, mut told) = (None, 0);
     while let Some(entry) = unpacker.reader.next_entry()? {
-        unpacker.lay_down(&entry)?;
+        unpacker
+            .lay_down(&entry)
+            .map_err(|error| about(&entry, error))?;
         summary.entries += 1;
         if entry.kind == Kind::File {
             summary.size = summary.size.saturating_add(entry.size());
@@ -71,6 +73,23 @@ pub(crate) fn unpack(
     progress(summary.entries, unpacker.reader.position());
     summary.newest = newest.unwrap_or_default();
     Ok(summary)
+}
+
+/// Makes sure that an error names the entry as the archive does, not only the directory it is about.
+fn about(entry: &Entry, error: Error) -> Error {
+    let name = show(&entry.name);
+    match error {
+        Error::EntryIo {
+            entry: at,
+            operation,
+            source,
+        } if !at.starts_with(&name) => Error::EntryIo {
+            entry: format!("{name} (at {at})"),
+            operation,
+            source,
+        },
+        other => other,
+    }
 }
 
 struct Unpacker<R> {

@@ -87,7 +87,8 @@ impl Tree {
             return Ok(&mut self.open[0]);
         }
         let fd = match self.resolve(path) {
-            Err(Errno::NOENT) => {
+            // Not a directory: perhaps a whiteout, which makes way.
+            Err(Errno::NOENT | Errno::NOTDIR) => {
                 self.make_parents(path)?;
                 self.resolve(path).on_entry("open", path)?
             }
