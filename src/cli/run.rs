@@ -113,7 +113,7 @@ pub(super) struct Arguments {
         allow_negative_numbers = true
     )]
     #[arg(value_parser = values::pids)]
-    pids_limit: Option<Option<u64>>,
+    pids_limit: Option<values::PidsLimit>,
 
     /// bridge: an interface on the bridge; host: the host's own; none: loopback alone
     #[arg(long, alias = "net", value_name = "MODE", help_heading = "Network")]
@@ -197,7 +197,7 @@ fn request(arguments: Arguments) -> anyhow::Result<RunRequest> {
         cpu: arguments.cpus,
         cpu_shares: arguments.cpu_shares,
         cpuset_cpus: arguments.cpuset_cpus,
-        pids: arguments.pids_limit.flatten(),
+        pids: arguments.pids_limit.and_then(|limit| limit.0),
     };
     Ok(RunRequest {
         image: arguments.image,

@@ -88,11 +88,15 @@ pub(super) fn cpu_list(text: &str) -> Result<String, String> {
     }
 }
 
+/// A number of processes; `None` is no limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct PidsLimit(pub(super) Option<u64>);
+
 /// A positive number, or -1 for no limit.
-pub(super) fn pids(text: &str) -> Result<Option<u64>, String> {
+pub(super) fn pids(text: &str) -> Result<PidsLimit, String> {
     match text.parse::<i64>() {
-        Ok(-1 | 0) => Ok(None),
-        Ok(number) if number > 0 => Ok(Some(number.cast_unsigned())),
+        Ok(-1 | 0) => Ok(PidsLimit(None)),
+        Ok(number) if number > 0 => Ok(PidsLimit(Some(number.cast_unsigned()))),
         _ => Err(format!("`{text}` is no number of processes (-1: no limit)")),
     }
 }

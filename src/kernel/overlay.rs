@@ -1,6 +1,6 @@
 //! OverlayFS over any number of lower directories (Documentation/filesystems/overlayfs.rst).
 //!
-//! Linux 6.5 and later take lower directories one by one (`lowerdir+`), each up to 255 bytes. Before
+//! Linux 6.7 and later take lower directories one by one (`lowerdir+`), each up to 255 bytes. Before
 //! that all options of a mount share one page of 4096 bytes: there the directories are opened and
 //! named by the bare numbers of their descriptors, relative to /proc/self/fd, in which 500 layers
 //! come to 2 KiB. They must be opened in the overlay's own mount namespace: the kernel refuses
@@ -56,6 +56,9 @@ impl Overlay<'_> {
 
     fn mount_one_by_one(&self) -> Result<OwnedFd, Attempt> {
         let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).on("fsopen", "overlay")?;
+        if takes_any_option(&context) {
+            return Err(Attempt::Unsupported);
+        }
         let set = |key: &str, value: &str| fsconfig_set_string(context.as_fd(), key, value);
         set("source", "overlay").on("set source of", "overlay")?;
         for (position, layer) in self.lower.iter().rev().enumerate() {
@@ -106,6 +109,12 @@ impl Overlay<'_> {
         let flags = OpenTreeFlags::OPEN_TREE_CLOEXEC;
         open_tree(rustix::fs::CWD, at, flags).on_path("open", at)
     }
+}
+
+/// Before Linux 6.5 a context of overlayfs does not know its options: it takes any, and refuses them
+/// all in the end, when it is too late to tell which one it was.
+fn takes_any_option(context: &OwnedFd) -> bool {
+    fsconfig_set_string(context.as_fd(), "no-such-option", "").is_ok()
 }
 
 /// Why the newer way did not work.

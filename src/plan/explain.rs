@@ -1,8 +1,420 @@
-//! The plan as a shell script that does the same by hand.
+//! The plan as a shell script: the same container by hand, with the tools of any distribution
+//! (util-linux, iproute2, nftables). Stage by stage in the order of `life`, so that whoever has
+//! built a container by hand recognises each step, and a test can run it and compare.
+//!
+//! Three things a shell cannot do, and the script says so where it does otherwise: resolve paths
+//! inside the container's root, make a veth with its peer already inside, and execute a host's
+//! tool after pivot_root.
 
-use super::RunPlan;
+use std::path::Path;
+
+use oci_spec::runtime::Mount;
+
+use super::{Bridged, NetworkMode, RunPlan};
+use crate::kernel::cgroup::{Hierarchy, Version};
+use crate::net::nat;
 
 /// The script.
 pub fn script(plan: &RunPlan) -> String {
-    format!("# {}\n", plan.id)
+    let mut script = Script::default();
+    script.preamble(plan);
+    script.directories(plan);
+    if let Some(bridged) = &plan.bridged {
+        script.bridge(bridged);
+    }
+    script.cgroup(plan);
+    script.inside(plan);
+    script.launch(plan);
+    script.text
+}
+
+#[derive(Default)]
+struct Script {
+    text: String,
+}
+
+impl Script {
+    /// A line as it is.
+    fn line(&mut self, line: impl AsRef<str>) {
+        self.text.push_str(line.as_ref());
+        self.text.push('\n');
+    }
+
+    /// A blank line, and what the next lines are about.
+    fn stage(&mut self, comment: &str) {
+        self.line("");
+        for line in comment.lines() {
+            self.line(format!("# {line}"));
+        }
+    }
+
+    fn preamble(&mut self, plan: &RunPlan) {
+        self.line("#!/bin/sh");
+        self.line("# What `mybox run` does for this container, as commands to type. Needs root.");
+        self.line(format!("# image {}, command: {}", plan.image, words(plan.command())));
+        self.line("set -eu");
+        self.line(format!("ID={}", plan.id));
+        self.line(format!("C={}", quoted_path(plan.files.dir())));
+        self.line("R=\"$C/rootfs\"");
+    }
+
+    fn directories(&mut self, plan: &RunPlan) {
+        self.stage("The container's own directories. The image's layers are not touched.");
+        self.line("mkdir -p \"$C/upper\" \"$C/work\" \"$R\"");
+        for (name, text) in &plan.etc {
+            self.line(format!("printf %s {} > \"$C/{name}\"", quoted(text)));
+        }
+        for volume in &plan.anonymous_volumes {
+            self.line(format!("mkdir -p {}", quoted_path(&volume.source)));
+        }
+    }
+
+    fn bridge(&mut self, bridged: &Bridged) {
+        let (bridge, subnet) = (&bridged.bridge, bridged.subnet);
+        let gateway = subnet.gateway();
+        let [a, b, c, d] = gateway.octets();
+        self.stage("The bridge, made once and kept.");
+        self.line(format!("if ! ip link show {bridge} > /dev/null 2>&1; then"));
+        self.line(format!(
+            "    ip link add {bridge} address 02:42:{a:02x}:{b:02x}:{c:02x}:{d:02x} type bridge"
+        ));
+        self.line(format!(
+            "    ip address add {gateway}/{} broadcast + dev {bridge}",
+            subnet.prefix()
+        ));
+        self.line(format!("    ip link set {bridge} up"));
+        self.line("fi");
+        self.stage("To the outside: forwarding, and the host's address in place of ours.");
+        self.line("[ \"$(cat /proc/sys/net/ipv4/ip_forward)\" = 1 ] || echo 1 > /proc/sys/net/ipv4/ip_forward");
+        if bridged.resolver.is_some() {
+            self.line(format!("echo 1 > /proc/sys/net/ipv4/conf/{bridge}/route_localnet"));
+        }
+        self.line("nft -f - <<'RULES'");
+        self.line(nat::script(bridge, subnet, bridged.resolver, false).trim_end());
+        self.line("RULES");
+    }
+
+    fn cgroup(&mut self, plan: &RunPlan) {
+        self.stage("Limits: a group in each hierarchy, made before there is a process to limit.");
+        for (parent, settings) in plan.cgroup.preparations() {
+            self.line(format!("mkdir -p {}", quoted_path(&parent)));
+            for setting in settings {
+                self.line(format!("echo {} > {}", setting.value, quoted_path(&setting.file)));
+            }
+        }
+        for path in plan.cgroup.paths() {
+            self.line(format!("mkdir {}", quoted_path(&path)));
+        }
+        for setting in plan.cgroup.settings(&plan.limits) {
+            let (value, file) = (quoted(&setting.value), quoted_path(&setting.file));
+            if plan.limits.swap_is_explicit || !setting.is_swap() {
+                self.line(format!("echo {value} > {file}"));
+            } else {
+                self.line(format!("[ ! -e {file} ] || echo {value} > {file}"));
+            }
+        }
+    }
+
+    /// The part that runs as pid 1 in the new namespaces.
+    fn inside(&mut self, plan: &RunPlan) {
+        self.stage("What the first process does inside, until it becomes the command.");
+        self.line("cat > \"$C/inside.sh\" <<'INSIDE'");
+        self.line("set -eu");
+        self.line("C=$1 R=$1/rootfs");
+        self.overlay(plan);
+        self.volumes(plan);
+        for entry in plan.spec.mounts().iter().flatten() {
+            self.mount(plan, entry);
+        }
+        self.devices();
+        self.inside_network(plan);
+        self.closed_paths(plan);
+        self.become_command(plan);
+        self.line("INSIDE");
+    }
+
+    fn overlay(&mut self, plan: &RunPlan) {
+        let lower: Vec<String> =
+            plan.layers.iter().rev().map(|path| path.display().to_string()).collect();
+        let volatile = if plan.remove { ",volatile" } else { "" };
+        self.stage("Nothing mounted here shows on the host. The layers, and a place for changes.");
+        self.line("mount --make-rprivate /");
+        self.line(format!(
+            "mount -t overlay overlay -o nodev,lowerdir={},upperdir=\"$C/upper\",workdir=\"$C/work\"{volatile} \"$R\"",
+            quoted(&lower.join(":"))
+        ));
+        self.line("# mybox resolves the paths below inside the root; here links of the image are followed.");
+    }
+
+    fn volumes(&mut self, plan: &RunPlan) {
+        for volume in &plan.anonymous_volumes {
+            let (inside, source) = (in_root(&volume.destination), quoted_path(&volume.source));
+            self.line(format!("[ ! -d {inside} ] || cp -a {inside}/. {source}"));
+        }
+    }
+
+    fn mount(&mut self, plan: &RunPlan, entry: &Mount) {
+        let destination = in_root(entry.destination());
+        let options: Vec<&str> = entry.options().iter().flatten().map(String::as_str).collect();
+        let source = entry.source().as_deref().unwrap_or(Path::new("none"));
+        let kind = entry.typ().as_deref().unwrap_or("none");
+        if let Some(bind) = options.iter().find(|word| matches!(**word, "bind" | "rbind")) {
+            let source = quoted_path(source);
+            self.line(format!(
+                "if [ -d {source} ]; then mkdir -p {destination}; else mkdir -p \"$(dirname {destination})\"; [ -e {destination} ] || : > {destination}; fi"
+            ));
+            self.line(format!("mount --{bind} {source} {destination}"));
+            let rest: Vec<&str> =
+                options.iter().copied().filter(|word| !matches!(*word, "bind" | "rbind")).collect();
+            if !rest.is_empty() {
+                self.line(format!("mount -o remount,bind,{} {destination}", rest.join(",")));
+            }
+            return;
+        }
+        self.line(format!("mkdir -p {destination}"));
+        if kind == "cgroup" {
+            self.cgroup_view(plan, &destination, &options);
+        } else {
+            let (source, options) = (quoted_path(source), quoted(&options.join(",")));
+            self.line(format!("mount -t {kind} -o {options} {source} {destination}"));
+        }
+    }
+
+    fn cgroup_view(&mut self, plan: &RunPlan, destination: &str, options: &[&str]) {
+        let v1: Vec<&Hierarchy> =
+            plan.hierarchies.iter().filter(|it| it.version == Version::V1).collect();
+        let words = options.join(",");
+        if v1.is_empty() {
+            self.line(format!("mount -t cgroup2 -o {words} cgroup {destination}"));
+            return;
+        }
+        let writable: Vec<&str> = options.iter().copied().filter(|word| *word != "ro").collect();
+        let writable = writable.join(",");
+        self.line(format!("mount -t tmpfs -o {writable},mode=755,size=64k cgroup {destination}"));
+        for hierarchy in v1 {
+            let name = hierarchy.mount.file_name().unwrap_or_default().to_string_lossy();
+            let controllers = hierarchy.controllers.join(",");
+            self.line(format!("mkdir {destination}/{name}"));
+            self.line(format!(
+                "mount -t cgroup -o {words},{controllers} cgroup {destination}/{name}"
+            ));
+        }
+        self.line(format!("mount -o remount,{words} {destination}"));
+    }
+
+    fn devices(&mut self) {
+        self.stage("/dev: devices that harm nobody, and the usual links.");
+        self.line("umask 0");
+        for (name, major, minor) in
+            [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)]
+        {
+            self.line(format!("mknod -m 666 \"$R/dev/{name}\" c {major} {minor}"));
+        }
+        for (name, target) in [
+            ("fd", "/proc/self/fd"),
+            ("stdin", "/proc/self/fd/0"),
+            ("stdout", "/proc/self/fd/1"),
+            ("stderr", "/proc/self/fd/2"),
+            ("core", "/proc/kcore"),
+            ("ptmx", "pts/ptmx"),
+        ] {
+            self.line(format!("ln -s {target} \"$R/dev/{name}\""));
+        }
+    }
+
+    fn inside_network(&mut self, plan: &RunPlan) {
+        if plan.network == NetworkMode::Host {
+            return;
+        }
+        self.stage("The network, as soon as the other side has put eth0 here.");
+        self.line("echo ready > \"$C/ready\"; read -r _ < \"$C/go\"");
+        self.line("ip link set lo up");
+        if let Some(bridged) = &plan.bridged {
+            let (address, prefix) = (bridged.address, bridged.subnet.prefix());
+            self.line(format!("ip address add {address}/{prefix} broadcast + dev eth0"));
+            self.line("ip link set eth0 up");
+            self.line(format!("ip route add default via {}", bridged.subnet.gateway()));
+        }
+    }
+
+    fn closed_paths(&mut self, plan: &RunPlan) {
+        let Some(linux) = plan.spec.linux().as_ref() else { return };
+        self.stage("The host name, kernel settings; then what tells of the host, or changes it, closed.");
+        if let Some(hostname) = plan.spec.hostname() {
+            self.line(format!("echo {hostname} > /proc/sys/kernel/hostname"));
+        }
+        let mut sysctls: Vec<_> = linux.sysctl().iter().flatten().collect();
+        sysctls.sort();
+        for (name, value) in sysctls {
+            let path = name.replace('.', "/");
+            self.line(format!("echo {} > \"$R/proc/sys/{path}\"", quoted(value)));
+        }
+        let paths: Vec<&str> =
+            linux.readonly_paths().iter().flatten().map(String::as_str).collect();
+        self.line(format!("for path in {}; do", paths.join(" ")));
+        self.line("    [ -e \"$R$path\" ] || continue");
+        self.line("    mount --bind \"$R$path\" \"$R$path\"");
+        self.line("    mount -o remount,bind,ro,nosuid,nodev,noexec \"$R$path\"");
+        self.line("done");
+        let paths: Vec<&str> = linux.masked_paths().iter().flatten().map(String::as_str).collect();
+        self.line(format!("for path in {}; do", paths.join(" ")));
+        self.line("    [ -e \"$R$path\" ] || continue");
+        self.line("    if [ -d \"$R$path\" ]; then");
+        self.line("        mount -t tmpfs -o ro,nosuid,nodev,noexec,size=4k tmpfs \"$R$path\"");
+        self.line("    else");
+        self.line("        mount --bind \"$R/dev/null\" \"$R$path\"");
+        self.line("    fi");
+        self.line("done");
+        let root = plan.spec.root().as_ref();
+        if root.and_then(oci_spec::runtime::Root::readonly).unwrap_or(false) {
+            self.line("mount -o remount,bind,ro,nodev \"$R\"");
+        }
+    }
+
+    fn become_command(&mut self, plan: &RunPlan) {
+        let Some(process) = plan.spec.process().as_ref() else { return };
+        let user = process.user().username().as_deref().unwrap_or("0");
+        let (user, group) = user.split_once(':').unwrap_or((user, ""));
+        self.stage("Who it runs as, by the image's own files.");
+        self.line(format!("user={} group={}", quoted(user), quoted(group)));
+        self.line("entry=$(awk -F: -v u=\"$user\" '$1 == u || $3 == u { print; exit }' \"$R/etc/passwd\" 2> /dev/null || true)");
+        self.line("uid=$(echo \"${entry:-:x:$user:0}\" | cut -d: -f3)");
+        self.line("gid=$(echo \"${entry:-:x:$user:0}\" | cut -d: -f4)");
+        self.line("home=$(echo \"${entry:-:::::/}\" | cut -d: -f6)");
+        self.line("[ -z \"$group\" ] || gid=$(awk -F: -v g=\"$group\" '$1 == g || $3 == g { print $3; exit }' \"$R/etc/group\")");
+        self.stage(
+            "mybox does pivot_root(2) and lets go of the old root. A shell would then be without the\n\
+             host's tools, so the new root is moved over the old one instead, and chroot enters it.",
+        );
+        self.line("umask 022");
+        self.line(format!("mkdir -p {}", in_root(process.cwd())));
+        self.line("cd \"$R\"");
+        self.line("mount --move . /");
+        let names = process.capabilities().as_ref().and_then(|it| it.bounding().as_ref());
+        let mut keep: Vec<String> = names
+            .into_iter()
+            .flatten()
+            .map(|name| format!("+{}", name.to_string().to_lowercase().trim_start_matches("cap_")))
+            .collect();
+        keep.sort();
+        let no_new_privs =
+            if process.no_new_privileges().unwrap_or(false) { " --no-new-privs" } else { "" };
+        let environment = words(process.env().as_deref().unwrap_or_default());
+        let cwd = quoted_path(process.cwd());
+        self.line(format!("exec env -i HOME=\"$home\" {environment} \\"));
+        self.line(format!(
+            "    /usr/bin/setpriv --inh-caps=-all --bounding-set=-all,{}{no_new_privs} \\",
+            keep.join(",")
+        ));
+        self.line(format!(
+            "    /usr/bin/unshare --root=. --wd={cwd} --setgid=\"$gid\" --setuid=\"$uid\" {}",
+            words(plan.command())
+        ));
+    }
+
+    fn launch(&mut self, plan: &RunPlan) {
+        self.cleanup(plan);
+        let shares_network = plan.network == NetworkMode::Host;
+        self.stage("Into the group first, then into namespaces of its own.");
+        self.line("cat > \"$C/enter.sh\" <<'ENTER'");
+        self.line("set -eu");
+        let v1 = plan.cgroup.v1_paths();
+        for path in plan.cgroup.paths() {
+            let file = if v1.contains(&path) { "tasks" } else { "cgroup.procs" };
+            self.line(format!("echo $$ > {}", quoted_path(&path.join(file))));
+        }
+        let network = if shares_network { "" } else { "--net " };
+        self.line(format!(
+            "exec unshare --mount --pid --fork --kill-child --uts --ipc {network}--cgroup sh \"$1/inside.sh\" \"$1\""
+        ));
+        self.line("ENTER");
+        if shares_network {
+            self.line("status=0; sh \"$C/enter.sh\" \"$C\" || status=$?");
+        } else {
+            self.line("mkfifo \"$C/ready\" \"$C/go\"");
+            self.line("exec 3<&0");
+            self.line("sh \"$C/enter.sh\" \"$C\" <&3 3<&- & child=$!");
+            self.line("read -r _ < \"$C/ready\"");
+            if let Some(bridged) = &plan.bridged {
+                self.line(format!(
+                    "ip link add {} type veth peer name eth0 netns $child",
+                    bridged.veth
+                ));
+                self.line(format!(
+                    "ip link set {} master {} up",
+                    bridged.veth, bridged.bridge
+                ));
+            }
+            self.line("echo go > \"$C/go\"");
+            self.line("status=0; wait $child || status=$?");
+        }
+        self.line("exit $status");
+    }
+
+    fn cleanup(&mut self, plan: &RunPlan) {
+        self.stage("Undone when the command ends, whatever happens.");
+        self.line("undo() {");
+        if let Some(bridged) = &plan.bridged {
+            self.line(format!("    ip link delete {} 2> /dev/null || true", bridged.veth));
+        }
+        for path in plan.cgroup.paths() {
+            self.line(format!("    rmdir {}", quoted_path(&path)));
+        }
+        for (parent, _) in plan.cgroup.preparations() {
+            let parent = quoted_path(&parent);
+            self.line(format!("    rmdir --ignore-fail-on-non-empty {parent}"));
+        }
+        if plan.remove {
+            self.line("    rm -rf \"$C\"");
+        } else {
+            self.line("    rm -f \"$C/inside.sh\" \"$C/enter.sh\" \"$C/ready\" \"$C/go\"");
+        }
+        self.line("}");
+        self.line("trap undo EXIT");
+    }
+}
+
+/// A path inside the container's root.
+fn in_root(path: &Path) -> String {
+    let text = path.display().to_string();
+    if is_plain(&text) { format!("\"$R{text}\"") } else { format!("\"$R\"{}", quoted(&text)) }
+}
+
+fn quoted_path(path: &Path) -> String {
+    quoted(&path.display().to_string())
+}
+
+fn words(words: &[String]) -> String {
+    let quoted: Vec<String> = words.iter().map(|word| quoted(word)).collect();
+    quoted.join(" ")
+}
+
+fn is_plain(text: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+=:,@%".contains(&byte);
+    !text.is_empty() && text.bytes().all(plain)
+}
+
+/// A word for the shell: as it is if it has nothing special, else in single quotes.
+fn quoted(text: &str) -> String {
+    if is_plain(text) {
+        return text.to_owned();
+    }
+    format!("'{}'", text.replace('\'', "'\\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_come_out_of_a_shell_as_they_went_in() {
+        let words = ["plain", "", "two words", "it's", "'", "''x", "$HOME `id` \\ \"", "a\nb", "*?"];
+        for word in words {
+            let output = std::process::Command::new("sh")
+                .args(["-c", &format!("printf %s {}", quoted(word))])
+                .output()
+                .unwrap();
+            assert_eq!(String::from_utf8_lossy(&output.stdout), word, "{}", quoted(word));
+        }
+    }
 }

@@ -4,6 +4,7 @@
 use mybox_store::ImageConfig;
 
 use super::{Error, RunRequest};
+use crate::kernel::signal;
 
 /// What Docker gives a container whose image says nothing.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -91,6 +92,23 @@ pub(super) fn user(request: &RunRequest, image: &ImageConfig) -> String {
     }
 }
 
+/// The signal that asks the container to stop, by name; SIGTERM if nobody says.
+pub(super) fn stop_signal(request: &RunRequest, image: &ImageConfig) -> Result<String, Error> {
+    if let Some(name) = &request.stop_signal {
+        return Ok(name.clone());
+    }
+    let of_image = Some(image.config.stop_signal.as_deref().unwrap_or_default());
+    let text = of_image
+        .filter(|text| !text.is_empty())
+        .unwrap_or("SIGTERM");
+    let number = signal::parse(text).ok_or_else(|| Error::Image {
+        field: "stop signal",
+        value: text.to_owned(),
+        problem: "is no signal",
+    })?;
+    Ok(signal::name(number))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -164,5 +182,23 @@ mod tests {
             working_directory(&RunRequest::default(), &from_image).unwrap(),
             "/srv"
         );
+    }
+
+    #[test]
+    fn the_stop_signal_is_the_users_else_the_images_else_sigterm() {
+        let asked = RunRequest {
+            stop_signal: Some("SIGINT".into()),
+            ..RunRequest::default()
+        };
+        let plain = RunRequest::default();
+        let quit = image(r#"{"StopSignal":"quit"}"#);
+        assert_eq!(stop_signal(&asked, &quit).unwrap(), "SIGINT");
+        assert_eq!(stop_signal(&plain, &quit).unwrap(), "SIGQUIT");
+        for silent in ["{}", r#"{"StopSignal":""}"#] {
+            assert_eq!(stop_signal(&plain, &image(silent)).unwrap(), "SIGTERM");
+        }
+        let nonsense = image(r#"{"StopSignal":"SIGNOPE"}"#);
+        let error = stop_signal(&plain, &nonsense).unwrap_err().to_string();
+        assert!(error.contains("`SIGNOPE` is no signal"), "{error}");
     }
 }

@@ -55,6 +55,10 @@ const READ_ONLY: [&str; 5] = [
     "/proc/sysrq-trigger",
 ];
 
+/// Where a runtime spec says how to stop the container (image-spec conversion.md, "Annotation
+/// Fields").
+const STOP_SIGNAL: &str = "org.opencontainers.image.stopSignal";
+
 /// Puts the spec together.
 pub(super) fn runtime_spec(
     request: &RunRequest,
@@ -102,6 +106,10 @@ pub(super) fn runtime_spec(
         .hostname(hostname)
         .mounts(mounts(request, given, volumes)?)
         .linux(linux)
+        .annotations([(
+            STOP_SIGNAL.to_owned(),
+            process::stop_signal(request, image)?,
+        )])
         .build()?)
 }
 

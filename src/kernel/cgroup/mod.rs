@@ -301,6 +301,14 @@ pub struct Setting {
     pub value: String,
 }
 
+impl Setting {
+    /// Whether it bounds swap, which a kernel may not account for.
+    pub fn is_swap(&self) -> bool {
+        let swap = ["memory.memsw.limit_in_bytes", "memory.swap.max"];
+        swap.iter().any(|name| self.file.ends_with(name))
+    }
+}
+
 impl Group {
     /// The directories, for a record to name before they are made.
     pub fn paths(&self) -> Vec<PathBuf> {
@@ -375,15 +383,18 @@ impl Group {
 
     /// Writes the limits.
     pub fn apply(&self, limits: &Limits) -> Result<()> {
-        for Setting { file, value } in self.settings(limits) {
-            let optional = !limits.swap_is_explicit && is_swap_file(&file);
-            match fs::write(&file, &value) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound && optional => {}
-                Err(error) if error.kind() == io::ErrorKind::NotFound && is_swap_file(&file) => {
-                    let detail = "this kernel has no swap accounting (boot with swapaccount=1)";
-                    return Err(Error::new("limit", "memory and swap", detail));
+        for setting in self.settings(limits) {
+            match fs::write(&setting.file, &setting.value) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound && setting.is_swap() => {
+                    if limits.swap_is_explicit {
+                        let detail = "this kernel has no swap accounting (boot with swapaccount=1)";
+                        return Err(Error::new("limit", "memory and swap", detail));
+                    }
                 }
-                answer => answer.on("write", format_args!("{value} to {}", file.display()))?,
+                answer => {
+                    let Setting { file, value } = &setting;
+                    answer.on("write", format_args!("{value} to {}", file.display()))?;
+                }
             }
         }
         Ok(())
@@ -455,10 +466,6 @@ fn kill_all(path: &Path) -> Result<()> {
         }
     }
     Ok(())
-}
-
-fn is_swap_file(file: &Path) -> bool {
-    file.ends_with("memory.memsw.limit_in_bytes") || file.ends_with("memory.swap.max")
 }
 
 /// The controllers among a v1 mount's options: those that `/proc/self/cgroup` knows too.
