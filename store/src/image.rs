@@ -52,7 +52,12 @@ impl Store {
         let index = self.index()?;
         let mut images = Vec::new();
         for digest in manifests(&index) {
-            images.push(self.image(&index, digest)?);
+            match self.image(&index, digest) {
+                Ok(image) => images.push(image),
+                // Removed while it was read.
+                Err(_) if !manifests(&self.index()?).contains(&digest) => {}
+                Err(error) => return Err(error),
+            }
         }
         images.sort_by(|one, other| {
             let key = |image: &Image| {
@@ -203,14 +208,14 @@ impl Store {
     }
 }
 
-/// Each manifest of the index once, in its order.
+/// Each manifest of the index once, in its order. An index within the index, as other tools may put
+/// there for several platforms, is not an image of ours.
 pub(crate) fn manifests(index: &Index) -> Vec<Digest> {
     let mut digests: Vec<Digest> = Vec::new();
     let mut seen = std::collections::HashSet::new();
+    let manifests = index.manifests.iter().filter(|known| known.is_manifest());
     digests.extend(
-        index
-            .manifests
-            .iter()
+        manifests
             .map(|known| known.digest)
             .filter(|one| seen.insert(*one)),
     );

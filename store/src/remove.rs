@@ -71,37 +71,36 @@ impl Store {
         }
         locked.save()?;
         if removed.deleted_image.is_some() {
-            self.delete_objects(&locked, &image, &mut removed)?;
+            let mut blobs = vec![image.manifest, image.id];
+            blobs.extend(image.blobs());
+            self.delete_unneeded(&locked, &blobs, &image.layers, &mut removed)?;
         }
         Ok(removed)
     }
 
-    /// Deletes what only this image needed.
-    fn delete_objects(
+    /// Deletes those of these blobs and layers that no image of the index needs and nobody holds.
+    /// While some image cannot be read, nobody knows what it needs: then everything stays.
+    pub(crate) fn delete_unneeded(
         &self,
         locked: &LockedIndex<'_>,
-        image: &Image,
+        blobs: &[Digest],
+        layers: &[DiffId],
         removed: &mut Removed,
     ) -> Result<()> {
         let mut needed = HashSet::new();
         let mut needed_layers = HashSet::new();
         for digest in image::manifests(&locked.index) {
-            let other = self.image(&locked.index, digest)?;
+            let Ok(other) = self.image(&locked.index, digest) else {
+                return Ok(());
+            };
             needed.extend([other.manifest, other.id]);
             needed.extend(other.blobs());
             needed_layers.extend(other.layers.iter().copied());
         }
-        let blobs = [image.manifest, image.id]
-            .into_iter()
-            .chain(image.blobs().iter().copied());
-        for blob in blobs.filter(|blob| !needed.contains(blob)) {
-            removed.freed_bytes += self.remove_blob(blob)?.unwrap_or(0);
+        for blob in blobs.iter().filter(|blob| !needed.contains(blob)) {
+            removed.freed_bytes += self.remove_blob(*blob)?.unwrap_or(0);
         }
-        for layer in image
-            .layers
-            .iter()
-            .filter(|layer| !needed_layers.contains(layer))
-        {
+        for layer in layers.iter().filter(|layer| !needed_layers.contains(layer)) {
             if let Some(size) = self.remove_layer(*layer)? {
                 removed.deleted_layers.push(*layer);
                 removed.freed_bytes += size;

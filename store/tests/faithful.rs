@@ -334,6 +334,22 @@ fn the_last_of_duplicate_entries_wins_whatever_its_type() {
 }
 
 #[test]
+fn a_directory_described_anew_loses_its_old_attributes() {
+    let tar = Archive::new()
+        .pax(&[
+            ("SCHILY.xattr.user.old", b"1"),
+            ("SCHILY.xattr.user.both", b"1"),
+        ])
+        .directory("d", 0o755)
+        .pax(&[("SCHILY.xattr.user.both", b"2")])
+        .directory("d", 0o755)
+        .finish();
+    let tree = Scratch::new().kept(&tar);
+    assert_eq!(xattr(&tree.path("d"), "user.old"), None);
+    assert_eq!(xattr(&tree.path("d"), "user.both").unwrap(), b"2");
+}
+
+#[test]
 fn missing_parents_are_roots_0755_of_time_0() {
     let tree = Scratch::new().kept(&Archive::new().file("./a/b/c", b"x").finish());
     for name in ["", "a", "a/b"] {

@@ -66,22 +66,20 @@ fn memory_stays_flat_whatever_is_imported() {
     let scratch = Scratch::new();
     let source = scratch.path("source");
     let script = r#"
-        set -e; mkdir $0; cd $0; head -c 150M /dev/urandom > random; truncate -s 300G sparse
+        set -e; mkdir $0; cd $0; head -c 6M /dev/urandom > random; head -c 90M /dev/zero > zeros; truncate -s 300G sparse
         i=0; while [ $i -lt 30 ]; do
             d=$(printf '%02d' $i); mkdir -p $d/a/b/c
             seq -f "$d/a/b/c/a-rather-long-name-for-a-file-%g" 1 1000 | xargs touch; i=$((i+1))
         done
         tar --sparse -cf ../plain.tar .
         for pack in 'gzip -1' 'zstd --long=25' 'xz -8 -T1' 'bzip2 -1'; do
-            set -- $pack; head -c 60M random | cat > /dev/null
+            set -- $pack
             tar -cf - --sparse . | $pack > "../$1.tar.packed"
         done
     "#;
-    // xz -8 of 150 MB takes long; for that one a part of the data is enough.
-    let script = script.replace("150M", "40M");
     assert!(
         Command::new("sh")
-            .args(["-c", &script])
+            .args(["-c", script])
             .arg(&source)
             .status()
             .unwrap()
@@ -181,6 +179,43 @@ fn a_full_disk_is_said_so_and_leaves_nothing() {
             "left behind with {size}"
         );
     }
+}
+
+/// The disk is full at every step there is, one after the other: each time by one inode later.
+#[test]
+fn an_import_that_fails_at_any_step_leaves_nothing() {
+    let scratch = Scratch::new();
+    let mut archive = Archive::new();
+    for number in 0..5 {
+        archive = archive.file(&format!("f{number}"), b"x");
+    }
+    std::fs::write(scratch.path("source.tar"), archive.finish()).unwrap();
+    let script = format!(
+        "mkdir -p $0/small; failed=0
+         for inodes in $(seq 10 40); do
+             mount -t tmpfs -o nr_inodes=$inodes tmpfs $0/small || exit 8
+             if {importer} $0/small/store $0/source.tar; then
+                 [ $failed -ge 5 ]; exit
+             fi
+             if [ -e $0/small/store/mybox.json ]; then
+                 failed=$((failed+1))
+                 cd $0/small/store
+                 find ingest layers blobs/sha256 -mindepth 1 | sed \"s/^/$inodes inodes: /\" >&2
+                 [ $(find ingest layers blobs/sha256 -mindepth 1 | wc -l) = 0 ] || exit 7
+                 cd /
+             fi
+             umount $0/small
+         done; exit 6",
+        importer = importer().display()
+    );
+    let output = Command::new("unshare")
+        .args(["-m", "--propagation", "private", "sh", "-c", &script])
+        .arg(scratch.directory.path())
+        .output()
+        .unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{:?}: {errors}", output.status);
+    assert!(errors.contains("No space left on device"), "{errors}");
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! The store's tests, by behaviour. They need root: layers have owners, devices and capabilities.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod compression;
 mod concurrency;
 mod crash;

@@ -21,7 +21,7 @@ use std::io::{self, Read, Seek, Write};
 use std::path::Path;
 
 use crate::change::Change;
-use crate::digest::{Digest, Hasher};
+use crate::digest::{DiffId, Digest, Hasher};
 use crate::error::{Context, Error, Result};
 use crate::image::Image;
 use crate::ingest::Temporary;
@@ -31,6 +31,7 @@ use crate::oci::config::{Config, History, ImageConfig, RootFs};
 use crate::oci::manifest::{CONFIG, Descriptor, LAYER_TAR, MANIFEST, Manifest};
 use crate::platform::Platform;
 use crate::reference::Reference;
+use crate::remove::Removed;
 
 const COPY_BUFFER: usize = 256 << 10;
 
@@ -150,26 +151,55 @@ impl Store {
         }
         let mut tar = self.take_in(source, options.max_size, progress)?;
         let layer = self.lay_down(&mut tar, progress)?;
+        let mut published = vec![tar.digest];
+        let image = self.publish_image(tar, &layer, options, &mut published);
+        drop(layer);
+        if image.is_err() {
+            self.take_back(&published);
+        }
+        image
+    }
+
+    /// Blobs first, the index last. What is published is held until it is named there, and noted in
+    /// `published` in case it never is.
+    fn publish_image(
+        &self,
+        tar: TakenIn,
+        layer: &HeldLayer,
+        options: &ImportOptions,
+        published: &mut Vec<Digest>,
+    ) -> Result<Image> {
         let newest = layer.record.newest().rfc3339();
         let (digest, size) = (tar.digest, tar.size);
         let _blob = self.publish_blob(tar.file, digest)?;
-        let config = config(digest, &newest, options);
-        let (config, config_size, _config) = self.put_json(&config)?;
+        let (config, _config) = self.put_json(CONFIG, &config(digest, &newest, options))?;
+        published.push(config.digest);
         let manifest = Manifest {
             schema_version: 2,
             media_type: Some(MANIFEST.to_owned()),
-            config: Descriptor::new(CONFIG, config, config_size),
+            config,
             layers: vec![Descriptor::new(LAYER_TAR, digest, size)],
         };
-        let (manifest, manifest_size, _manifest) = self.put_json(&manifest)?;
+        let (manifest, _manifest) = self.put_json(MANIFEST, &manifest)?;
+        let manifest_digest = manifest.digest;
+        published.push(manifest_digest);
         let mut locked = self.lock_index()?;
         let name = options.reference.as_ref().map(ToString::to_string);
-        locked.index.add(
-            Descriptor::new(MANIFEST, manifest, manifest_size),
-            name.as_deref(),
-        );
+        locked.index.add(manifest, name.as_deref());
         locked.save()?;
-        self.image(&locked.index, manifest)
+        self.image(&locked.index, manifest_digest)
+    }
+
+    /// Deletes what was published for an image that did not come to be, if nobody else needs it.
+    /// The error that is reported is the one that came first.
+    fn take_back(&self, published: &[Digest]) {
+        let layers: Vec<DiffId> = published
+            .iter()
+            .map(|digest| DiffId::from(*digest))
+            .collect();
+        let _ = self.lock_index().and_then(|locked| {
+            self.delete_unneeded(&locked, published, &layers, &mut Removed::default())
+        });
     }
 
     /// Brings the uncompressed tar into `ingest/`.
@@ -221,12 +251,16 @@ impl Store {
 
     fn put_json<T: serde::Serialize>(
         &self,
+        media_type: &str,
         document: &T,
-    ) -> Result<(Digest, u64, crate::blob::Held)> {
+    ) -> Result<(Descriptor, crate::blob::Held)> {
         let bytes = serde_json::to_vec(document)
             .map_err(|error| Error::json("a document of the image", error))?;
         let (digest, held) = self.put_blob(&bytes)?;
-        Ok((digest, bytes.len() as u64, held))
+        Ok((
+            Descriptor::new(media_type, digest, bytes.len() as u64),
+            held,
+        ))
     }
 }
 

@@ -12,11 +12,12 @@ type Attributes = Vec<(Vec<u8>, Vec<u8>)>;
 /// Those of an open file or directory.
 pub(super) fn of_open(fd: impl AsFd, path: &[u8]) -> Result<Attributes> {
     let fd = fd.as_fd();
-    read(
-        path,
-        |list| rustix::fs::flistxattr(fd, list),
-        |name, value| rustix::fs::fgetxattr(fd, name, value),
-    )
+    read(path, |answer| match answer {
+        Answer::ListLength => rustix::fs::flistxattr_query(fd),
+        Answer::List(list) => rustix::fs::flistxattr(fd, list),
+        Answer::ValueLength(name) => rustix::fs::fgetxattr_query(fd, name),
+        Answer::Value(name, value) => rustix::fs::fgetxattr(fd, name, value),
+    })
 }
 
 /// Those of something that cannot be opened. There is no listxattrat before Linux 6.13; the
@@ -27,19 +28,25 @@ pub(super) fn of_name(parent: &OwnedFd, name: &[u8], path: &[u8]) -> Result<Attr
         name,
     ]
     .concat();
-    read(
-        path,
-        |list| rustix::fs::llistxattr(&*at, list),
-        |name, value| rustix::fs::lgetxattr(&*at, name, value),
-    )
+    read(path, |answer| match answer {
+        Answer::ListLength => rustix::fs::llistxattr_query(&*at),
+        Answer::List(list) => rustix::fs::llistxattr(&*at, list),
+        Answer::ValueLength(name) => rustix::fs::lgetxattr_query(&*at, name),
+        Answer::Value(name, value) => rustix::fs::lgetxattr(&*at, name, value),
+    })
 }
 
-fn read(
-    path: &[u8],
-    list: impl Fn(&mut [u8]) -> Result<usize, Errno>,
-    get: impl Fn(&[u8], &mut [u8]) -> Result<usize, Errno>,
-) -> Result<Attributes> {
-    let names = match whole(&list) {
+/// What is asked of the kernel; each answer is a length.
+enum Answer<'a> {
+    ListLength,
+    List(&'a mut [u8]),
+    ValueLength(&'a [u8]),
+    Value(&'a [u8], &'a mut [u8]),
+}
+
+fn read(path: &[u8], ask: impl Fn(Answer<'_>) -> Result<usize, Errno>) -> Result<Attributes> {
+    let list = whole(|| ask(Answer::ListLength), |list| ask(Answer::List(list)));
+    let names = match list {
         Err(Errno::NOTSUP) => return Ok(Vec::new()),
         result => result.on_entry("list the extended attributes of", path)?,
     };
@@ -52,8 +59,11 @@ fn read(
             let reason = "an extended attribute with = in its name, which no tar can hold";
             return Err(Error::bad_entry(path, reason));
         }
-        let value =
-            whole(|value| get(name, value)).on_entry("read an extended attribute of", path)?;
+        let value = whole(
+            || ask(Answer::ValueLength(name)),
+            |value| ask(Answer::Value(name, value)),
+        )
+        .on_entry("read an extended attribute of", path)?;
         attributes.push((name.to_vec(), value));
     }
     attributes.sort();
@@ -61,17 +71,20 @@ fn read(
 }
 
 /// Asks how long the answer is, then for the answer; again if it has grown meanwhile.
-fn whole(call: impl Fn(&mut [u8]) -> Result<usize, Errno>) -> Result<Vec<u8>, Errno> {
+fn whole(
+    length: impl Fn() -> Result<usize, Errno>,
+    answer: impl Fn(&mut [u8]) -> Result<usize, Errno>,
+) -> Result<Vec<u8>, Errno> {
     loop {
-        let mut answer = vec![0; call(&mut [])?];
-        if answer.is_empty() {
-            return Ok(answer);
+        let mut bytes = vec![0; length()?];
+        if bytes.is_empty() {
+            return Ok(bytes);
         }
-        match call(&mut answer) {
+        match answer(&mut bytes) {
             Err(Errno::RANGE) => {}
             result => {
-                answer.truncate(result?);
-                return Ok(answer);
+                bytes.truncate(result?);
+                return Ok(bytes);
             }
         }
     }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::digest::Digest;
 
 pub(crate) const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 pub(crate) const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 pub(crate) const LAYER_TAR: &str = "application/vnd.oci.image.layer.v1.tar";
 
@@ -25,6 +26,11 @@ pub(crate) struct Descriptor {
 }
 
 impl Descriptor {
+    /// Whether it names an image's manifest, in OCI's or Docker's words.
+    pub(crate) fn is_manifest(&self) -> bool {
+        self.media_type == MANIFEST || self.media_type == DOCKER_MANIFEST
+    }
+
     pub(crate) fn new(media_type: &str, digest: Digest, size: u64) -> Self {
         Self {
             media_type: media_type.to_owned(),

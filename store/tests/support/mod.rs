@@ -95,7 +95,8 @@ impl Scratch {
         for text in says {
             assert!(error.contains(text), "{error:?} does not say {text:?}");
         }
-        assert_eq!(self.leftovers(), [PathBuf::new(); 0], "left after {error}");
+        let left = self.leftovers();
+        assert!(left.is_empty(), "left after {error}: {left:?}");
         assert!(self.store.images().expect("images").is_empty());
     }
 }

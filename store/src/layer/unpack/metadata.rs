@@ -55,7 +55,7 @@ pub(super) fn apply_at(parent: BorrowedFd<'_>, name: &[u8], entry: &Entry) -> Re
 /// Removes the extended attributes of a directory that an entry describes anew.
 pub(super) fn strip_xattrs(fd: BorrowedFd<'_>, entry: &Entry) -> Result<()> {
     let strip = || {
-        let mut list = vec![0; rustix::fs::flistxattr(fd, &mut [0_u8; 0][..])?];
+        let mut list = vec![0; rustix::fs::flistxattr_query(fd)?];
         let length = rustix::fs::flistxattr(fd, &mut list[..])?;
         for name in list[..length].split(|byte| *byte == 0) {
             if !name.is_empty() && xattr::belongs_in_layer(name) {
