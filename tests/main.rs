@@ -3,6 +3,8 @@
 //!
 //! Root and a few tools are needed; where one is missing the tests fail and say which.
 
+mod dry_run;
 mod harness;
+mod run;
 mod structure;
 mod vm;

@@ -14,7 +14,7 @@ mod values;
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use tracing::level_filters::LevelFilter;
 
 use crate::container::Places;
@@ -79,7 +79,10 @@ enum Verb {
 
 /// Reads the command line and does what it says. The answer is the exit code.
 pub fn run() -> Result<u8, Failure> {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return Ok(refuse(&error)),
+    };
     log_to_stderr(cli.global.verbose);
     let is_run = matches!(cli.verb, Verb::Run(_));
     let places = places(cli.global).map_err(|error| in_its_place(is_run, error))?;
@@ -97,6 +100,22 @@ pub fn run() -> Result<u8, Failure> {
         Verb::Tag(arguments) => tag::run(&places, &arguments),
         Verb::Rmi(arguments) => rmi::run(&places, &arguments),
         Verb::Network(arguments) => network::run(&places, &arguments),
+    }
+}
+
+/// Prints what is wrong with the command line, or the help or version that was asked for.
+///
+/// `run` has its own code for it: 2 could be the command's. Which verb it was is asked again, with
+/// the errors overlooked.
+fn refuse(error: &clap::Error) -> u8 {
+    // Where standard error is closed there is nobody to tell.
+    let _ = error.print();
+    let overlooked = Cli::command().ignore_errors(true).try_get_matches();
+    let is_run = overlooked.is_ok_and(|matches| matches.subcommand_name() == Some("run"));
+    match (error.use_stderr(), is_run) {
+        (false, _) => 0,
+        (true, true) => 125,
+        (true, false) => 2,
     }
 }
 

@@ -25,7 +25,7 @@ pub(super) fn attach(
     ready.notes.iter().for_each(|text| note(text));
     let subnet = ready.network.subnet;
     let address = ipam::lease(&places.leases(), subnet, id.as_str(), request.ip)?;
-    Ok(Some((place(&ready.network, id, address), ready)))
+    Ok(Some((place(places, &ready.network, id, address), ready)))
 }
 
 /// The place that [`attach`] would give.
@@ -41,7 +41,7 @@ pub(super) fn peek(
     let file = places.network();
     let network = bridge::peek(&wanted(places, request, &file, resolv_conf))?;
     let address = ipam::peek(&places.leases(), network.subnet, request.ip)?;
-    Ok(Some(place(&network, id, address)))
+    Ok(Some(place(places, &network, id, address)))
 }
 
 fn wanted<'a>(
@@ -61,9 +61,15 @@ fn wanted<'a>(
     }
 }
 
-fn place(network: &Network, id: &ContainerId, address: std::net::Ipv4Addr) -> Bridged {
+fn place(
+    places: &Places,
+    network: &Network,
+    id: &ContainerId,
+    address: std::net::Ipv4Addr,
+) -> Bridged {
     Bridged {
         bridge: network.bridge.clone(),
+        alias: bridge::alias(&places.root),
         subnet: network.subnet,
         address,
         veth: id.veth(),

@@ -8,7 +8,7 @@ use mybox_store::Stack;
 use super::network;
 use super::teardown::{self, Seen};
 use crate::container::{Claim, ContainerId, Files, Places, names};
-use crate::kernel::cgroup::Host;
+use crate::kernel::cgroup::{Group, Hierarchy, Host};
 use crate::net::bridge::Ready;
 use crate::net::names::host_resolv_conf;
 use crate::plan::{Bridged, Given, RunRequest};
@@ -38,21 +38,14 @@ pub fn claim(
             Some(name) => names::claim(places, name, &id).map(|()| name.clone())?,
             None => names::claim_any(places, &id)?,
         };
+        // Before the network: a limit that cannot be enforced is no reason to make a bridge.
+        let cgroups = Cgroups::find(&id, request)?;
         let resolv_conf = host_resolv_conf();
         let attached = network::attach(places, request, &id, &resolv_conf, note)?;
         let (bridged, bridge) = attached.unzip();
-        Ok((
-            given(
-                places,
-                request,
-                layers,
-                id.clone(),
-                name,
-                bridged,
-                resolv_conf,
-            )?,
-            bridge,
-        ))
+        let id = id.clone();
+        let given = given(places, layers, cgroups, id, name, bridged, resolv_conf);
+        Ok((given, bridge))
     };
     match rest() {
         Ok((given, bridge)) => Ok(Prepared {
@@ -78,32 +71,53 @@ pub fn peek(places: &Places, request: &RunRequest, layers: &Stack) -> Result<Giv
     names::check(&name)?;
     let resolv_conf = host_resolv_conf();
     let bridged = network::peek(places, request, &id, &resolv_conf)?;
-    given(places, request, layers, id, name, bridged, resolv_conf)
+    let cgroups = Cgroups::find(&id, request)?;
+    Ok(given(
+        places,
+        layers,
+        cgroups,
+        id,
+        name,
+        bridged,
+        resolv_conf,
+    ))
+}
+
+/// Where a container's cgroups will be.
+struct Cgroups {
+    group: Group,
+    hierarchies: Vec<Hierarchy>,
+}
+
+impl Cgroups {
+    fn find(id: &ContainerId, request: &RunRequest) -> Result<Self> {
+        let host = Host::detect()?;
+        let group = host.group(id.as_str(), &request.limits)?;
+        Ok(Self {
+            hierarchies: host.hierarchies_of(&group),
+            group,
+        })
+    }
 }
 
 fn given(
     places: &Places,
-    request: &RunRequest,
     layers: &Stack,
+    cgroups: Cgroups,
     id: ContainerId,
     name: String,
     bridged: Option<Bridged>,
     host_resolv_conf: String,
-) -> Result<Given> {
-    let host = Host::detect()?;
-    let cgroup = host.group(id.as_str(), &request.limits)?;
-    Ok(Given {
+) -> Given {
+    let layers = layers.layers().iter().map(|layer| layer.fs.clone());
+    Given {
         files: Files::of(places.container(&id)),
-        hierarchies: host.hierarchies_of(&cgroup),
-        cgroup,
-        layers: layers
-            .layers()
-            .iter()
-            .map(|layer| layer.fs.clone())
-            .collect(),
+        hierarchies: cgroups.hierarchies,
+        cgroup: cgroups.group,
+        layers: layers.collect(),
         id,
         name,
         bridged,
         host_resolv_conf,
-    })
+    }
 }

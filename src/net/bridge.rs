@@ -292,7 +292,7 @@ fn forwarding() -> Result<bool, Error> {
 }
 
 /// What `ip link` shows beside the bridge: whose it is.
-fn alias(root: &Path) -> String {
+pub fn alias(root: &Path) -> String {
     format!("mybox {}", root.display())
 }
 

@@ -51,7 +51,11 @@ impl Script {
     fn preamble(&mut self, plan: &RunPlan) {
         self.line("#!/bin/sh");
         self.line("# What `mybox run` does for this container, as commands to type. Needs root.");
-        self.line(format!("# image {}, command: {}", plan.image, words(plan.command())));
+        self.line(format!(
+            "# image {}, command: {}",
+            plan.image,
+            words(plan.command())
+        ));
         self.line("set -eu");
         self.line(format!("ID={}", plan.id));
         self.line(format!("C={}", quoted_path(plan.files.dir())));
@@ -82,12 +86,17 @@ impl Script {
             "    ip address add {gateway}/{} broadcast + dev {bridge}",
             subnet.prefix()
         ));
-        self.line(format!("    ip link set {bridge} up"));
+        self.line(format!(
+            "    ip link set {bridge} alias {} up",
+            quoted(&bridged.alias)
+        ));
         self.line("fi");
         self.stage("To the outside: forwarding, and the host's address in place of ours.");
         self.line("[ \"$(cat /proc/sys/net/ipv4/ip_forward)\" = 1 ] || echo 1 > /proc/sys/net/ipv4/ip_forward");
         if bridged.resolver.is_some() {
-            self.line(format!("echo 1 > /proc/sys/net/ipv4/conf/{bridge}/route_localnet"));
+            self.line(format!(
+                "echo 1 > /proc/sys/net/ipv4/conf/{bridge}/route_localnet"
+            ));
         }
         self.line("nft -f - <<'RULES'");
         self.line(nat::script(bridge, subnet, bridged.resolver, false).trim_end());
@@ -99,7 +108,11 @@ impl Script {
         for (parent, settings) in plan.cgroup.preparations() {
             self.line(format!("mkdir -p {}", quoted_path(&parent)));
             for setting in settings {
-                self.line(format!("echo {} > {}", setting.value, quoted_path(&setting.file)));
+                self.line(format!(
+                    "echo {} > {}",
+                    setting.value,
+                    quoted_path(&setting.file)
+                ));
             }
         }
         for path in plan.cgroup.paths() {
@@ -134,8 +147,12 @@ impl Script {
     }
 
     fn overlay(&mut self, plan: &RunPlan) {
-        let lower: Vec<String> =
-            plan.layers.iter().rev().map(|path| path.display().to_string()).collect();
+        let lower: Vec<String> = plan
+            .layers
+            .iter()
+            .rev()
+            .map(|path| path.display().to_string())
+            .collect();
         let volatile = if plan.remove { ",volatile" } else { "" };
         self.stage("Nothing mounted here shows on the host. The layers, and a place for changes.");
         self.line("mount --make-rprivate /");
@@ -155,19 +172,33 @@ impl Script {
 
     fn mount(&mut self, plan: &RunPlan, entry: &Mount) {
         let destination = in_root(entry.destination());
-        let options: Vec<&str> = entry.options().iter().flatten().map(String::as_str).collect();
+        let options: Vec<&str> = entry
+            .options()
+            .iter()
+            .flatten()
+            .map(String::as_str)
+            .collect();
         let source = entry.source().as_deref().unwrap_or(Path::new("none"));
         let kind = entry.typ().as_deref().unwrap_or("none");
-        if let Some(bind) = options.iter().find(|word| matches!(**word, "bind" | "rbind")) {
+        if let Some(bind) = options
+            .iter()
+            .find(|word| matches!(**word, "bind" | "rbind"))
+        {
             let source = quoted_path(source);
             self.line(format!(
                 "if [ -d {source} ]; then mkdir -p {destination}; else mkdir -p \"$(dirname {destination})\"; [ -e {destination} ] || : > {destination}; fi"
             ));
             self.line(format!("mount --{bind} {source} {destination}"));
-            let rest: Vec<&str> =
-                options.iter().copied().filter(|word| !matches!(*word, "bind" | "rbind")).collect();
+            let rest: Vec<&str> = options
+                .iter()
+                .copied()
+                .filter(|word| !matches!(*word, "bind" | "rbind"))
+                .collect();
             if !rest.is_empty() {
-                self.line(format!("mount -o remount,bind,{} {destination}", rest.join(",")));
+                self.line(format!(
+                    "mount -o remount,bind,{} {destination}",
+                    rest.join(",")
+                ));
             }
             return;
         }
@@ -176,23 +207,38 @@ impl Script {
             self.cgroup_view(plan, &destination, &options);
         } else {
             let (source, options) = (quoted_path(source), quoted(&options.join(",")));
-            self.line(format!("mount -t {kind} -o {options} {source} {destination}"));
+            self.line(format!(
+                "mount -t {kind} -o {options} {source} {destination}"
+            ));
         }
     }
 
     fn cgroup_view(&mut self, plan: &RunPlan, destination: &str, options: &[&str]) {
-        let v1: Vec<&Hierarchy> =
-            plan.hierarchies.iter().filter(|it| it.version == Version::V1).collect();
+        let v1: Vec<&Hierarchy> = plan
+            .hierarchies
+            .iter()
+            .filter(|it| it.version == Version::V1)
+            .collect();
         let words = options.join(",");
         if v1.is_empty() {
             self.line(format!("mount -t cgroup2 -o {words} cgroup {destination}"));
             return;
         }
-        let writable: Vec<&str> = options.iter().copied().filter(|word| *word != "ro").collect();
+        let writable: Vec<&str> = options
+            .iter()
+            .copied()
+            .filter(|word| *word != "ro")
+            .collect();
         let writable = writable.join(",");
-        self.line(format!("mount -t tmpfs -o {writable},mode=755,size=64k cgroup {destination}"));
+        self.line(format!(
+            "mount -t tmpfs -o {writable},mode=755,size=64k cgroup {destination}"
+        ));
         for hierarchy in v1 {
-            let name = hierarchy.mount.file_name().unwrap_or_default().to_string_lossy();
+            let name = hierarchy
+                .mount
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy();
             let controllers = hierarchy.controllers.join(",");
             self.line(format!("mkdir {destination}/{name}"));
             self.line(format!(
@@ -205,9 +251,14 @@ impl Script {
     fn devices(&mut self) {
         self.stage("/dev: devices that harm nobody, and the usual links.");
         self.line("umask 0");
-        for (name, major, minor) in
-            [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)]
-        {
+        for (name, major, minor) in [
+            ("null", 1, 3),
+            ("zero", 1, 5),
+            ("full", 1, 7),
+            ("random", 1, 8),
+            ("urandom", 1, 9),
+            ("tty", 5, 0),
+        ] {
             self.line(format!("mknod -m 666 \"$R/dev/{name}\" c {major} {minor}"));
         }
         for (name, target) in [
@@ -231,15 +282,24 @@ impl Script {
         self.line("ip link set lo up");
         if let Some(bridged) = &plan.bridged {
             let (address, prefix) = (bridged.address, bridged.subnet.prefix());
-            self.line(format!("ip address add {address}/{prefix} broadcast + dev eth0"));
+            self.line(format!(
+                "ip address add {address}/{prefix} broadcast + dev eth0"
+            ));
             self.line("ip link set eth0 up");
-            self.line(format!("ip route add default via {}", bridged.subnet.gateway()));
+            self.line(format!(
+                "ip route add default via {}",
+                bridged.subnet.gateway()
+            ));
         }
     }
 
     fn closed_paths(&mut self, plan: &RunPlan) {
-        let Some(linux) = plan.spec.linux().as_ref() else { return };
-        self.stage("The host name, kernel settings; then what tells of the host, or changes it, closed.");
+        let Some(linux) = plan.spec.linux().as_ref() else {
+            return;
+        };
+        self.stage(
+            "The host name, kernel settings; then what tells of the host, or changes it, closed.",
+        );
         if let Some(hostname) = plan.spec.hostname() {
             self.line(format!("echo {hostname} > /proc/sys/kernel/hostname"));
         }
@@ -249,14 +309,23 @@ impl Script {
             let path = name.replace('.', "/");
             self.line(format!("echo {} > \"$R/proc/sys/{path}\"", quoted(value)));
         }
-        let paths: Vec<&str> =
-            linux.readonly_paths().iter().flatten().map(String::as_str).collect();
+        let paths: Vec<&str> = linux
+            .readonly_paths()
+            .iter()
+            .flatten()
+            .map(String::as_str)
+            .collect();
         self.line(format!("for path in {}; do", paths.join(" ")));
         self.line("    [ -e \"$R$path\" ] || continue");
         self.line("    mount --bind \"$R$path\" \"$R$path\"");
         self.line("    mount -o remount,bind,ro,nosuid,nodev,noexec \"$R$path\"");
         self.line("done");
-        let paths: Vec<&str> = linux.masked_paths().iter().flatten().map(String::as_str).collect();
+        let paths: Vec<&str> = linux
+            .masked_paths()
+            .iter()
+            .flatten()
+            .map(String::as_str)
+            .collect();
         self.line(format!("for path in {}; do", paths.join(" ")));
         self.line("    [ -e \"$R$path\" ] || continue");
         self.line("    if [ -d \"$R$path\" ]; then");
@@ -266,13 +335,18 @@ impl Script {
         self.line("    fi");
         self.line("done");
         let root = plan.spec.root().as_ref();
-        if root.and_then(oci_spec::runtime::Root::readonly).unwrap_or(false) {
+        if root
+            .and_then(oci_spec::runtime::Root::readonly)
+            .unwrap_or(false)
+        {
             self.line("mount -o remount,bind,ro,nodev \"$R\"");
         }
     }
 
     fn become_command(&mut self, plan: &RunPlan) {
-        let Some(process) = plan.spec.process().as_ref() else { return };
+        let Some(process) = plan.spec.process().as_ref() else {
+            return;
+        };
         let user = process.user().username().as_deref().unwrap_or("0");
         let (user, group) = user.split_once(':').unwrap_or((user, ""));
         self.stage("Who it runs as, by the image's own files.");
@@ -290,15 +364,26 @@ impl Script {
         self.line(format!("mkdir -p {}", in_root(process.cwd())));
         self.line("cd \"$R\"");
         self.line("mount --move . /");
-        let names = process.capabilities().as_ref().and_then(|it| it.bounding().as_ref());
+        let names = process
+            .capabilities()
+            .as_ref()
+            .and_then(|it| it.bounding().as_ref());
         let mut keep: Vec<String> = names
             .into_iter()
             .flatten()
-            .map(|name| format!("+{}", name.to_string().to_lowercase().trim_start_matches("cap_")))
+            .map(|name| {
+                format!(
+                    "+{}",
+                    name.to_string().to_lowercase().trim_start_matches("cap_")
+                )
+            })
             .collect();
         keep.sort();
-        let no_new_privs =
-            if process.no_new_privileges().unwrap_or(false) { " --no-new-privs" } else { "" };
+        let no_new_privs = if process.no_new_privileges().unwrap_or(false) {
+            " --no-new-privs"
+        } else {
+            ""
+        };
         let environment = words(process.env().as_deref().unwrap_or_default());
         let cwd = quoted_path(process.cwd());
         self.line(format!("exec env -i HOME=\"$home\" {environment} \\"));
@@ -320,7 +405,11 @@ impl Script {
         self.line("set -eu");
         let v1 = plan.cgroup.v1_paths();
         for path in plan.cgroup.paths() {
-            let file = if v1.contains(&path) { "tasks" } else { "cgroup.procs" };
+            let file = if v1.contains(&path) {
+                "tasks"
+            } else {
+                "cgroup.procs"
+            };
             self.line(format!("echo $$ > {}", quoted_path(&path.join(file))));
         }
         let network = if shares_network { "" } else { "--net " };
@@ -355,7 +444,10 @@ impl Script {
         self.stage("Undone when the command ends, whatever happens.");
         self.line("undo() {");
         if let Some(bridged) = &plan.bridged {
-            self.line(format!("    ip link delete {} 2> /dev/null || true", bridged.veth));
+            self.line(format!(
+                "    ip link delete {} 2> /dev/null || true",
+                bridged.veth
+            ));
         }
         for path in plan.cgroup.paths() {
             self.line(format!("    rmdir {}", quoted_path(&path)));
@@ -377,7 +469,11 @@ impl Script {
 /// A path inside the container's root.
 fn in_root(path: &Path) -> String {
     let text = path.display().to_string();
-    if is_plain(&text) { format!("\"$R{text}\"") } else { format!("\"$R\"{}", quoted(&text)) }
+    if is_plain(&text) {
+        format!("\"$R{text}\"")
+    } else {
+        format!("\"$R\"{}", quoted(&text))
+    }
 }
 
 fn quoted_path(path: &Path) -> String {
@@ -408,13 +504,28 @@ mod tests {
 
     #[test]
     fn words_come_out_of_a_shell_as_they_went_in() {
-        let words = ["plain", "", "two words", "it's", "'", "''x", "$HOME `id` \\ \"", "a\nb", "*?"];
+        let words = [
+            "plain",
+            "",
+            "two words",
+            "it's",
+            "'",
+            "''x",
+            "$HOME `id` \\ \"",
+            "a\nb",
+            "*?",
+        ];
         for word in words {
             let output = std::process::Command::new("sh")
                 .args(["-c", &format!("printf %s {}", quoted(word))])
                 .output()
                 .unwrap();
-            assert_eq!(String::from_utf8_lossy(&output.stdout), word, "{}", quoted(word));
+            assert_eq!(
+                String::from_utf8_lossy(&output.stdout),
+                word,
+                "{}",
+                quoted(word)
+            );
         }
     }
 }

@@ -75,6 +75,8 @@ pub struct Bridged {
     pub subnet: Subnet,
     /// The container's address.
     pub address: Ipv4Addr,
+    /// What marks the bridge as this root's.
+    pub alias: String,
     /// The host's end of the veth pair.
     pub veth: String,
     /// The loopback resolver that the gateway sends queries on to.
