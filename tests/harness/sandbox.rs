@@ -117,6 +117,37 @@ impl Sandbox {
         self.import("tiny", Rootfs::tiny());
     }
 
+    /// `mybox run --rm --network none`, with more flags, the image and the command as `words`: for
+    /// tests that are not about the network or what stays.
+    pub(crate) fn run<T: AsRef<OsStr>>(&self, words: impl IntoIterator<Item = T>) -> Cmd {
+        self.mybox(["run", "--rm", "--network", "none"]).args(words)
+    }
+
+    /// Imports `rootfs` as `reference`, with Dockerfile words that change the image's config.
+    #[track_caller]
+    pub(crate) fn import_with(&self, reference: &str, rootfs: Rootfs, changes: &[&str]) {
+        let import = self.mybox(["import", "-", reference]);
+        let changed = changes
+            .iter()
+            .fold(import, |import, change| import.args(["--change", change]));
+        changed.stdin(rootfs.tar()).run().ok();
+    }
+
+    /// The first process of the one container that runs, as the host numbers it.
+    #[track_caller]
+    pub(crate) fn container_pid(&self) -> u32 {
+        let live = std::fs::read_dir(self.run_root().join("containers")).expect("a container");
+        let pids: Vec<u32> = live
+            .flatten()
+            .filter_map(|entry| {
+                let text = std::fs::read_to_string(entry.path().join("pid")).ok()?;
+                text.split_whitespace().next()?.parse().ok()
+            })
+            .collect();
+        assert_eq!(pids.len(), 1, "containers that run: {pids:?}");
+        pids[0]
+    }
+
     /// Ids of all containers there ever were.
     pub(crate) fn containers(&self) -> Vec<String> {
         self.containers.seen()
