@@ -6,7 +6,7 @@ use std::path::Path;
 
 use nix::errno::Errno;
 use oci_spec::runtime::Capabilities;
-use rustix::process::{Signal, umask};
+use rustix::process::Signal;
 use rustix::thread::CapabilitySet;
 
 use super::identity::Identity;
@@ -73,7 +73,6 @@ fn drop_privileges(plan: &RunPlan, identity: &Identity) -> Result<()> {
     {
         rustix::thread::set_no_new_privs(true).on("set", "no_new_privs")?;
     }
-    umask(rustix::fs::Mode::from_raw_mode(0o022));
     // The change of user has cleared it (prctl(2), PR_SET_PDEATHSIG). Under a reaper it is the
     // reaper that this process follows.
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))

@@ -27,6 +27,7 @@ mod volumes;
 use std::os::fd::AsFd;
 
 use nix::sys::signal::SigSet;
+use rustix::fs::Mode;
 use rustix::process::Signal;
 
 use crate::kernel::socket::End;
@@ -88,6 +89,9 @@ fn belong(birth: &Birth<'_>) -> kernel::Result<()> {
     // A session of its own: the caller's terminal cannot be taken over (TIOCSTI), and its Ctrl-C
     // reaches the container once, through mybox, not twice.
     rustix::process::setsid().on("start", "session")?;
+    // The caller's would show in the modes of what is made in the container, from mount points to
+    // the command's own files.
+    rustix::process::umask(Mode::from_raw_mode(0o022));
     if let Some(hostname) = birth.plan.spec.hostname() {
         namespace::set_hostname(hostname)?;
     }
