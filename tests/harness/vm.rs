@@ -43,6 +43,7 @@ const INIT: &str = include_str!("../vm/init.sh");
 pub(crate) struct Vm {
     files: Archive,
     script: String,
+    kernel_arguments: String,
     limit: Duration,
 }
 
@@ -77,6 +78,7 @@ impl Vm {
         Self {
             files: Archive::default(),
             script,
+            kernel_arguments: "console=ttyS0 quiet loglevel=1 panic=-1 mitigations=off".to_owned(),
             limit: Duration::from_secs(300),
         }
     }
@@ -91,6 +93,12 @@ impl Vm {
     /// busybox's of its name.
     pub(crate) fn program(mut self, path: &str) -> Self {
         self.files.copy_program(Path::new(path), path);
+        self
+    }
+
+    /// Adds an argument to the kernel's command line.
+    pub(crate) fn kernel_argument(mut self, argument: &str) -> Self {
+        self.kernel_arguments += &format!(" {argument}");
         self
     }
 
@@ -132,10 +140,7 @@ impl Vm {
                 "-serial",
                 "stdio",
             ])
-            .args([
-                "-append",
-                "console=ttyS0 quiet loglevel=1 panic=-1 mitigations=off",
-            ])
+            .args(["-append", &self.kernel_arguments])
             .arg("-kernel")
             .arg(kernel.join("vmlinuz"))
             .arg("-initrd")

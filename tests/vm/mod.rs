@@ -1,5 +1,7 @@
 //! Behaviour on a kernel that has only cgroup v2, and is older than the one we usually run on.
 
+mod containers;
+
 use crate::harness::vm::Vm;
 
 /// The ground that the other tests here stand on.
