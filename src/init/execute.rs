@@ -156,6 +156,7 @@ impl Command {
             Errno::ENOENT if !self.word.contains('/') => {
                 Some("it is nowhere in the container's $PATH")
             }
+            Errno::EPERM => Some("the file asks for capabilities that the container does not have"),
             Errno::ENOEXEC => Some("it is neither a program for this machine nor a #! script"),
             _ => None,
         };

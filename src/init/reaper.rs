@@ -42,9 +42,9 @@ fn supervise(command: i32, signals: &Signals) -> Result<WaitStatus> {
             return Ok(status);
         }
         wait_readable(signals)?;
-        while let Some(received) = signals.next()? {
-            if received.number != libc::SIGCHLD {
-                forward(pid, received.number)?;
+        while let Some(number) = signals.next()? {
+            if number != libc::SIGCHLD {
+                forward(pid, number)?;
             }
         }
     }

@@ -27,28 +27,16 @@ impl Signals {
         Ok(Self { fd, before })
     }
 
-    /// The next signal that came, if one did.
-    pub fn next(&self) -> Result<Option<Received>> {
+    /// The number of the next signal that came, if one did.
+    pub fn next(&self) -> Result<Option<i32>> {
         let info = self.fd.read_signal().on("read", "signalfd")?;
-        Ok(info.map(|info| Received {
-            number: info.ssi_signo as i32,
-            from_kernel: info.ssi_code > 0,
-        }))
+        Ok(info.map(|info| info.ssi_signo.cast_signed()))
     }
 
     /// The mask there was before, for a child to go back to.
     pub fn mask_before(&self) -> SigSet {
         self.before
     }
-}
-
-/// A signal that came.
-#[derive(Debug, Clone, Copy)]
-pub struct Received {
-    /// Its number.
-    pub number: i32,
-    /// Whether the kernel itself sent it, as a terminal's Ctrl-C or a hang-up.
-    pub from_kernel: bool,
 }
 
 impl AsFd for Signals {

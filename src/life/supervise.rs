@@ -154,8 +154,8 @@ impl Watch {
     }
 
     fn forward_signals(&mut self, caller_terminal: bool) -> Result<()> {
-        while let Some(received) = self.running.signals.next()? {
-            match (received.number, &self.terminal) {
+        while let Some(number) = self.running.signals.next()? {
+            match (number, &self.terminal) {
                 (libc::SIGCHLD | libc::SIGPIPE | libc::SIGURG, _) => {}
                 (libc::SIGWINCH, Some(terminal)) if caller_terminal => {
                     pty::copy_size(std::io::stdin().as_fd(), terminal.as_fd())?;

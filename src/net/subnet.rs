@@ -73,7 +73,9 @@ impl Subnet {
             .map(|n| Self::containing([10, n, 0, 0].into(), 16));
         let seventeens = (17..=31).map(|n| Self::containing([172, n, 0, 0].into(), 16));
         let nineteens = (0..=255).map(|n| Self::containing([192, 168, n, 0].into(), 24));
-        tens.chain(seventeens)
+        preferred
+            .chain(tens)
+            .chain(seventeens)
             .chain(nineteens)
             .find(|range| !taken.iter().any(|used| used.overlaps(*range)))
     }

@@ -27,12 +27,12 @@ pub(crate) fn debian() -> PathBuf {
     })
 }
 
-/// The host's own suite where it is a Debian, whose mirror is the nearest; else `stable`.
+/// The host's own suite where it is a Debian or Ubuntu, else `stable`; as fixtures/debian-tree.sh.
 fn suite() -> String {
     let release = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
     let field = |name: &str| release.lines().find_map(|line| line.strip_prefix(name));
     match (field("ID="), field("VERSION_CODENAME=")) {
-        (Some("debian"), Some(codename)) => codename.to_owned(),
+        (Some("debian" | "ubuntu"), Some(codename)) => codename.to_owned(),
         _ => "stable".to_owned(),
     }
 }

@@ -1,0 +1,28 @@
+# Each recipe is what one could type. As root, on Debian or Ubuntu, with Rust installed.
+
+.PHONY: demo test lint bench vm-test
+
+# What a container is, shown: a root filesystem, an image, a run with network and limits.
+demo:
+	fixtures/install-tools.sh demo
+	cargo build --release --locked
+	fixtures/demo.sh target/release/mybox
+
+# Everything, as CI runs it.
+test:
+	fixtures/install-tools.sh test
+	cargo test --workspace --locked
+
+lint:
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+
+# Start-up time beside crun, runc, podman and docker, those that are installed.
+bench:
+	fixtures/install-tools.sh demo
+	cargo bench --locked --bench start
+
+# The tests on a cgroup v2 kernel alone (they are part of `make test`).
+vm-test:
+	fixtures/install-tools.sh test
+	cargo test --locked --test behaviour -- vm::
