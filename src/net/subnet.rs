@@ -68,7 +68,8 @@ impl Subnet {
     /// The first of the private ranges (RFC 1918) that overlaps none of `taken`: the preferred
     /// one, the rest of 10/8 after it, 172.16/12, then 192.168/16 in smaller pieces.
     pub fn first_free(taken: &[Self]) -> Option<Self> {
-        let tens = (10..=255)
+        let preferred = std::iter::once(Self::preferred());
+        let tens = (11..=255)
             .chain(0..10)
             .map(|n| Self::containing([10, n, 0, 0].into(), 16));
         let seventeens = (17..=31).map(|n| Self::containing([172, n, 0, 0].into(), 16));
