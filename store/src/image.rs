@@ -101,7 +101,10 @@ impl Store {
                 found.push(digest);
                 continue;
             }
-            let manifest = self.manifest(digest)?;
+            // One that is damaged can still be found by its own digest.
+            let Ok(manifest) = self.manifest(digest) else {
+                continue;
+            };
             if manifest.config.digest.hex().starts_with(prefix) {
                 found.push(digest);
             }
@@ -113,15 +116,19 @@ impl Store {
             [only] => self.image(index, only),
             _ => Err(Error::Ambiguous {
                 prefix: name.to_owned(),
-                matches: self.ids(&found)?,
+                matches: self.ids(&found),
             }),
         }
     }
 
-    fn ids(&self, manifests: &[Digest]) -> Result<Vec<Digest>> {
+    fn ids(&self, manifests: &[Digest]) -> Vec<Digest> {
+        let id = |digest: &Digest| {
+            self.manifest(*digest)
+                .map(|manifest| manifest.config.digest)
+        };
         manifests
             .iter()
-            .map(|digest| Ok(self.manifest(*digest)?.config.digest))
+            .map(|digest| id(digest).unwrap_or(*digest))
             .collect()
     }
 

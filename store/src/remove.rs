@@ -39,7 +39,14 @@ impl Store {
         used_by: &dyn Fn(&Digest) -> Vec<String>,
     ) -> Result<Removed> {
         let mut locked = self.lock_index()?;
-        let image = self.find_in(&locked.index, name)?;
+        let image = match self.find_in(&locked.index, name) {
+            Ok(image) => image,
+            Err(error @ (Error::NoSuchImage { .. } | Error::Ambiguous { .. })) => {
+                return Err(error);
+            }
+            Err(_) if force => return forget_damaged(&mut locked, name, used_by),
+            Err(error) => return Err(error),
+        };
         let names: Vec<String> = locked
             .index
             .names(image.manifest)
@@ -108,6 +115,45 @@ impl Store {
         }
         Ok(())
     }
+}
+
+/// Takes an image that cannot be read out of the index, named by reference or by its manifest's
+/// digest. Nobody knows what it needed: its objects stay.
+fn forget_damaged(
+    locked: &mut LockedIndex<'_>,
+    name: &str,
+    used_by: &dyn Fn(&Digest) -> Vec<String>,
+) -> Result<Removed> {
+    let prefix = name.strip_prefix("sha256:").unwrap_or(name);
+    let by_digest = || {
+        image::manifests(&locked.index)
+            .into_iter()
+            .find(|one| one.hex().starts_with(prefix))
+    };
+    let digest = image::by_reference(&locked.index, name)
+        .or_else(by_digest)
+        .ok_or_else(|| Error::NoSuchImage {
+            name: name.to_owned(),
+        })?;
+    let containers = used_by(&digest);
+    if !containers.is_empty() {
+        return Err(Error::InUse {
+            image: digest,
+            containers,
+        });
+    }
+    let untagged = locked
+        .index
+        .names(digest)
+        .filter_map(|name| name.parse().ok())
+        .collect();
+    locked.index.remove(digest);
+    locked.save()?;
+    Ok(Removed {
+        untagged,
+        deleted_image: Some(digest),
+        ..Removed::default()
+    })
 }
 
 /// Which names go: the one that was given, or all where the image itself was named.

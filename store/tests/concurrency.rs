@@ -98,7 +98,7 @@ fn imports_and_removals_of_the_same_image_leave_it_whole_or_gone() {
 fn whoever_waits_for_a_process_that_dies_takes_over() {
     let scratch = Scratch::new();
     let source = scratch.path("source.tar");
-    std::fs::write(&source, tar(20_000)).unwrap();
+    std::fs::write(&source, tar(6_000)).unwrap();
     let mut first = Command::new(importer())
         .arg(scratch.store.root())
         .arg(&source)

@@ -208,6 +208,18 @@ fn xattrs_capabilities_and_acls_are_kept() {
             },
             b"x",
         )
+        .pax(&[(
+            "SCHILY.acl.access",
+            b"user::rw-,user:1000:r--,group::r--,mask::r--,other::---",
+        )])
+        .data(
+            &Raw {
+                name: b"text-acl",
+                mode: 0o640,
+                ..Raw::default()
+            },
+            b"x",
+        )
         .pax(&[("LIBARCHIVE.xattr.user.b%20c", b"AAEC")])
         .directory("d", 0o750)
         .pax(&[("SCHILY.xattr.trusted.x", b"1")])
@@ -221,6 +233,10 @@ fn xattrs_capabilities_and_acls_are_kept() {
     assert_eq!(xattr(&tree.path("ping"), "user.note").unwrap(), b"a\0b\n");
     assert_eq!(
         xattr(&tree.path("shared"), "system.posix_acl_access").unwrap(),
+        ACL
+    );
+    assert_eq!(
+        xattr(&tree.path("text-acl"), "system.posix_acl_access").unwrap(),
         ACL
     );
     assert_eq!(tree.meta("shared").mode() & 0o777, 0o640);

@@ -271,6 +271,28 @@ fn a_layer_that_is_missing_is_unpacked_again_from_its_blob() {
 }
 
 #[test]
+fn a_damaged_image_can_be_removed_by_force_and_does_not_hide_the_others() {
+    let scratch = Scratch::new();
+    let bad = scratch.import_as(&tar("bad"), "bad");
+    let good = scratch.import_as(&tar("good"), "good");
+    let blobs = scratch.store.root().join("blobs/sha256");
+    std::fs::write(blobs.join(bad.manifest.hex()), "{}").unwrap();
+    assert_eq!(
+        scratch.store.find(&good.id.hex()[..20]).unwrap().id,
+        good.id
+    );
+    let error = chain(&scratch.store.find("bad").unwrap_err());
+    assert!(
+        error.contains(&bad.manifest.hex()) && error.contains("damaged"),
+        "{error}"
+    );
+    assert!(scratch.store.remove("bad", false, &unused).is_err());
+    let removed = scratch.store.remove("bad", true, &unused).unwrap();
+    assert_eq!(removed.deleted_image, Some(bad.manifest));
+    assert_eq!(scratch.store.images().unwrap().len(), 1);
+}
+
+#[test]
 fn the_config_says_what_was_asked_and_nothing_else() {
     let options = ImportOptions {
         changes: ["ENV A=1", "CMD [\"/bin/sh\"]", "WORKDIR /srv", "USER 1000"]

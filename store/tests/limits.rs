@@ -67,7 +67,7 @@ fn memory_stays_flat_whatever_is_imported() {
     let source = scratch.path("source");
     let script = r#"
         set -e; mkdir $0; cd $0; head -c 6M /dev/urandom > random; head -c 90M /dev/zero > zeros; truncate -s 300G sparse
-        i=0; while [ $i -lt 30 ]; do
+        i=0; while [ $i -lt 10 ]; do
             d=$(printf '%02d' $i); mkdir -p $d/a/b/c
             seq -f "$d/a/b/c/a-rather-long-name-for-a-file-%g" 1 1000 | xargs touch; i=$((i+1))
         done

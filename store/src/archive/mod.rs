@@ -4,6 +4,7 @@
 //! bounding what the headers ask for, or leaves them to the caller and then loses its place where
 //! a PAX record says the size.
 
+mod acl;
 pub(crate) mod header;
 pub(crate) mod pax;
 pub(crate) mod reader;

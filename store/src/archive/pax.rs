@@ -3,6 +3,7 @@
 //! The records are parsed as they come, without a map of everything: only what a layer can hold is
 //! kept, and the caller has bounded the bytes.
 
+use super::acl;
 use super::sparse::{Segment, SparseHints};
 use crate::time::Time;
 
@@ -52,9 +53,16 @@ impl Pax {
             b"GNU.sparse.offset" => self.sparse.offset(required(key, value)?)?,
             b"GNU.sparse.numbytes" => self.sparse.length(required(key, value)?)?,
             b"GNU.sparse.map" => self.sparse.map = Some(map(value)?),
+            b"SCHILY.acl.access" => self.set_acl(b"system.posix_acl_access", value)?,
+            b"SCHILY.acl.default" => self.set_acl(b"system.posix_acl_default", value)?,
             _ => self.set_xattr(key, value)?,
         }
         Ok(())
+    }
+
+    fn set_acl(&mut self, name: &[u8], text: &[u8]) -> Result<(), Problem> {
+        let value = acl::from_text(text)?;
+        self.add_xattr(name.to_vec(), value)
     }
 
     fn set_xattr(&mut self, key: &[u8], value: &[u8]) -> Result<(), Problem> {
