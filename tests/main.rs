@@ -4,7 +4,9 @@
 //! Root and a few tools are needed; where one is missing the tests fail and say which.
 
 mod dry_run;
+mod filesystem;
 mod harness;
+mod network;
 mod run;
 mod structure;
 mod vm;

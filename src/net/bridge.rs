@@ -118,34 +118,21 @@ pub fn remove(wanted: &Wanted<'_>) -> Result<bool, Error> {
     let link = netlink.link(wanted.bridge)?;
     let network = remembered(wanted.file)?;
     if let Some(link) = &link {
-        check_owner(link, wanted)?;
+        check_owner(link, network.is_some(), wanted)?;
         netlink.remove_link(wanted.bridge)?;
     }
     if let Some(network) = &network {
-        if nat::is_complete(wanted.bridge)? {
-            kernel::nft::apply(&nat::removal(
-                wanted.bridge,
-                network.subnet,
-                network.resolver,
-            ))?;
-            remove_empty_table()?;
+        // Each step finds its part or finds it gone: somebody may have flushed the firewall, or a
+        // removal was killed half-way. What tells of the rest goes last.
+        kernel::nft::apply(&nat::removal(wanted.bridge, network.subnet)?)?;
+        if !nat::has_bridges()? {
+            switch_off_forwarding(wanted.file)?;
+            kernel::nft::apply(nat::REMOVE_TABLE)?;
         }
-        fs::remove_file(wanted.file).map_err(file_error("remove", wanted.file))?;
+        forget(&forwarding_marker(wanted.file))?;
+        forget(wanted.file)?;
     }
     Ok(link.is_some() || network.is_some())
-}
-
-fn remove_empty_table() -> Result<(), Error> {
-    if nat::has_bridges()? {
-        return Ok(());
-    }
-    if nat::has_guard()? {
-        fs::write(FORWARDING, "0").map_err(file_error("write", Path::new(FORWARDING)))?;
-    }
-    Ok(kernel::nft::apply(&format!(
-        "delete table ip {}\n",
-        nat::TABLE
-    ))?)
 }
 
 fn as_it_should_be(netlink: &mut Netlink, wanted: &Wanted<'_>) -> Result<Option<Ready>, Error> {
@@ -155,7 +142,7 @@ fn as_it_should_be(netlink: &mut Netlink, wanted: &Wanted<'_>) -> Result<Option<
     let Some(link) = netlink.link(wanted.bridge)? else {
         return Ok(None);
     };
-    check_owner(&link, wanted)?;
+    check_owner(&link, true, wanted)?;
     let complete = link.up
         && (wanted.resolver.is_none() || network.resolver == wanted.resolver)
         && forwarding()?
@@ -171,8 +158,8 @@ fn set_up(netlink: &mut Netlink, wanted: &Wanted<'_>) -> Result<Ready, Error> {
     let mut notes = Vec::new();
     let before = remembered(wanted.file)?;
     let link = netlink.link(wanted.bridge)?;
-    if before.is_none() && link.as_ref().is_some_and(|link| link.alias.is_none()) {
-        return Err(Error::NotOurs(wanted.bridge.to_owned()));
+    if let Some(link) = &link {
+        check_owner(link, before.is_some(), wanted)?;
     }
     // A range that is remembered is kept while the bridge is there; else it must still be free.
     let network = match (&before, &link) {
@@ -188,20 +175,36 @@ fn set_up(netlink: &mut Netlink, wanted: &Wanted<'_>) -> Result<Ready, Error> {
             "the host now uses {}; bridge {} moves to {}",
             before.subnet, wanted.bridge, network.subnet
         ));
+        // While the file still tells what was in the table for the range that is given up.
+        kernel::nft::apply(&nat::removal(wanted.bridge, before.subnet)?)?;
     }
+    // A container with name servers of its own takes the resolver from no other.
     let network = Network {
-        resolver: wanted.resolver,
+        resolver: wanted.resolver.or(network.resolver),
         ..network
     };
     remember(wanted.file, &network)?;
     let index = bring_up(netlink, wanted, network.subnet)?;
-    let guard = switch_on_forwarding(wanted.bridge, &mut notes)?;
+    let forwards = forwarding()?;
+    if !forwards {
+        mark_forwarding(wanted.file)?;
+    }
+    // The rules come before what they guard: a process killed in between leaves nothing open.
+    let guard = nat::has_guard()? || is_forwarding_marked(wanted.file);
+    let script = nat::script(wanted.bridge, network.subnet, network.resolver, guard);
+    kernel::nft::apply(&(nat::resolver_removal(network.subnet)? + &script))?;
     if network.resolver.is_some() {
         let path = format!("/proc/sys/net/ipv4/conf/{}/route_localnet", wanted.bridge);
-        fs::write(&path, "1").map_err(file_error("write", Path::new(&path)))?;
+        write(Path::new(&path), "1")?;
     }
-    let script = nat::script(wanted.bridge, network.subnet, network.resolver, guard);
-    kernel::nft::apply(&script)?;
+    if !forwards {
+        write(Path::new(FORWARDING), "1")?;
+        notes.push(format!(
+            "switched on IPv4 forwarding (net.ipv4.ip_forward), for bridge {} only; \
+             `mybox network rm` switches it off again",
+            wanted.bridge
+        ));
+    }
     Ok(Ready {
         network,
         index,
@@ -219,7 +222,6 @@ fn bring_up(netlink: &mut Netlink, wanted: &Wanted<'_>, subnet: Subnet) -> Resul
     let Some(link) = netlink.link(name)? else {
         return Err(kernel::Error::new("make bridge", name, "it vanished again").into());
     };
-    check_owner(&link, wanted)?;
     netlink.set_alias(link.index, name, &alias(wanted.root))?;
     let gateway = Address {
         ip: subnet.gateway(),
@@ -273,17 +275,33 @@ fn choose(
     })
 }
 
-/// `true` if this call switched it on or one before did: then the guard chain belongs in the table.
-fn switch_on_forwarding(bridge: &str, notes: &mut Vec<String>) -> Result<bool, Error> {
-    if forwarding()? {
-        return Ok(nat::has_guard()?);
+/// Beside the network's file: that it was mybox who switched forwarding on, and in which boot. The
+/// guard chain says so too, but goes with a firewall that somebody flushes.
+fn forwarding_marker(file: &Path) -> PathBuf {
+    file.with_extension("forwarding")
+}
+
+fn mark_forwarding(file: &Path) -> Result<(), Error> {
+    let marker = forwarding_marker(file);
+    write(&marker, &boot_id())
+}
+
+/// A reboot has reset the switch: what was marked before says nothing any more.
+fn is_forwarding_marked(file: &Path) -> bool {
+    fs::read_to_string(forwarding_marker(file)).is_ok_and(|boot| boot == boot_id())
+}
+
+/// Empty where the kernel does not tell.
+fn boot_id() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default()
+}
+
+/// Off again, if it was mybox who switched it on.
+fn switch_off_forwarding(file: &Path) -> Result<(), Error> {
+    if nat::has_guard()? || is_forwarding_marked(file) {
+        write(Path::new(FORWARDING), "0")?;
     }
-    fs::write(FORWARDING, "1").map_err(file_error("write", Path::new(FORWARDING)))?;
-    notes.push(format!(
-        "switched on IPv4 forwarding (net.ipv4.ip_forward), for bridge {bridge} only; \
-         `mybox network rm` switches it off again"
-    ));
-    Ok(true)
+    Ok(())
 }
 
 fn forwarding() -> Result<bool, Error> {
@@ -296,13 +314,18 @@ pub fn alias(root: &Path) -> String {
     format!("mybox {}", root.display())
 }
 
-fn check_owner(link: &kernel::netlink::Link, wanted: &Wanted<'_>) -> Result<(), Error> {
+fn check_owner(
+    link: &kernel::netlink::Link,
+    is_remembered: bool,
+    wanted: &Wanted<'_>,
+) -> Result<(), Error> {
     if !link.is_bridge {
         return Err(Error::NotOurs(link.name.clone()));
     }
     match link.alias.as_deref() {
-        // Killed between making the bridge and naming its owner.
-        None => Ok(()),
+        // Killed between making the bridge and naming its owner: remembered before both.
+        None if is_remembered => Ok(()),
+        None => Err(Error::NotOurs(link.name.clone())),
         Some(found) if found == alias(wanted.root) => Ok(()),
         Some(found) => match found.strip_prefix("mybox ") {
             Some(owner) => Err(Error::OtherRoot {
@@ -332,6 +355,17 @@ fn remember(file: &Path, network: &Network) -> Result<(), Error> {
         fs::rename(&temporary, file)
     };
     write().map_err(file_error("write", file))
+}
+
+fn forget(file: &Path) -> Result<(), Error> {
+    match fs::remove_file(file) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        answer => answer.map_err(file_error("remove", file)),
+    }
+}
+
+fn write(path: &Path, text: &str) -> Result<(), Error> {
+    fs::write(path, text).map_err(file_error("write", path))
 }
 
 fn file_error(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
