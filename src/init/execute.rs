@@ -6,6 +6,7 @@ use std::path::Path;
 
 use nix::errno::Errno;
 use oci_spec::runtime::Capabilities;
+use rustix::fs::OFlags;
 use rustix::process::Signal;
 use rustix::thread::CapabilitySet;
 
@@ -19,12 +20,22 @@ use crate::plan::RunPlan;
 /// The first descriptor that is not one of the three standard ones.
 const FIRST_OWN_FD: u32 = 3;
 
-/// Goes to the working directory, made if the image does not have it.
+/// Makes the working directory if the image does not have it: while the root can be written.
+pub(super) fn make_working_directory(plan: &RunPlan) -> Result<()> {
+    Root::open(Path::new("/"))?.open_or_make(working_directory(plan), MakeAs::Directory)?;
+    Ok(())
+}
+
+/// Goes there, when everything is hidden that shall be: what a mount covers cannot be entered.
 pub(super) fn enter_working_directory(plan: &RunPlan) -> Result<()> {
-    let process = plan.spec.process().as_ref();
-    let cwd = process.map_or(Path::new("/"), |process| process.cwd());
-    let (fd, _) = Root::open(Path::new("/"))?.open_or_make(cwd, MakeAs::Directory)?;
+    let cwd = working_directory(plan);
+    let fd = Root::open(Path::new("/"))?.open_in(cwd, OFlags::PATH)?;
     rustix::process::fchdir(&fd).on_path("enter working directory", cwd)
+}
+
+fn working_directory(plan: &RunPlan) -> &Path {
+    let process = plan.spec.process().as_ref();
+    process.map_or(Path::new("/"), |process| process.cwd())
 }
 
 /// Becomes the command, or its reaper.

@@ -65,6 +65,7 @@ fn become_container(birth: &Birth<'_>) -> Result<std::convert::Infallible, Faile
     // Sent when eth0 exists and this process is on record; until then nothing runs.
     wait_for_parent(&birth.channel).map_err(Failed::at(Stage::Network))?;
     network::configure(plan).map_err(Failed::at(Stage::Network))?;
+    execute::make_working_directory(plan).map_err(Failed::at(Stage::Rootfs))?;
     rootfs::close(plan).map_err(Failed::at(Stage::Rootfs))?;
     if plan.terminal() {
         take_terminal(&birth.channel).map_err(Failed::at(Stage::Terminal))?;
