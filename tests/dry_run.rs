@@ -79,7 +79,7 @@ fn separate(report: &Report) -> BTreeMap<String, bool> {
     report.namespaces.iter().map(differs).collect()
 }
 
-/// Link-local addresses come with time, and the hardware address is a random one.
+/// Link-local addresses come with time.
 fn links(report: &Report) -> BTreeMap<String, (BTreeSet<String>, Vec<String>, Option<u32>)> {
     let of = |(name, link): (&String, &mybox_probe::Link)| {
         let flags = link.flags.iter().cloned().collect();

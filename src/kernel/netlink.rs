@@ -62,6 +62,8 @@ pub struct VethPair<'a> {
     pub bridge: u32,
     /// Name of the other end.
     pub peer: &'a str,
+    /// Hardware address of the other end.
+    pub peer_hardware: [u8; 6],
     /// A process in the network namespace the other end is born in.
     pub peer_pid: i32,
 }
@@ -122,6 +124,7 @@ impl Netlink {
         let mut peer = LinkMessage::default();
         peer.attributes.extend([
             LinkAttribute::IfName(pair.peer.to_owned()),
+            LinkAttribute::Address(pair.peer_hardware.to_vec()),
             LinkAttribute::NetNsPid(pair.peer_pid.cast_unsigned()),
         ]);
         let mut message = LinkMessage::default();

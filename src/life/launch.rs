@@ -12,7 +12,7 @@ use crate::kernel::netlink::{Netlink, VethPair};
 use crate::kernel::process::{self, Child, Side, SingleThreaded};
 use crate::kernel::signal::Signals;
 use crate::kernel::socket::{self, End};
-use crate::net::bridge::Ready;
+use crate::net::bridge::{self, Ready};
 use crate::plan::{NetworkMode, RunPlan};
 
 /// A container process that has been told to go on.
@@ -95,14 +95,15 @@ fn attach(claim: &Claim, plan: &RunPlan, bridge: Option<Ready>, child: &Child) -
     claim
         .write_process(child.pid, started)
         .context("record the container's process")?;
-    let (Some(bridged), Some(bridge)) = (&plan.bridged, bridge) else {
+    let (Some(bridged), Some(ready)) = (&plan.bridged, bridge) else {
         return Ok(());
     };
     let mut netlink = Netlink::open()?;
     netlink.add_veth(&VethPair {
         host: &bridged.veth,
-        bridge: bridge.index,
+        bridge: ready.index,
         peer: init::INTERFACE,
+        peer_hardware: bridge::hardware_address(bridged.address),
         peer_pid: child.pid,
     })?;
     Ok(())

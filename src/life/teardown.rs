@@ -38,7 +38,10 @@ pub fn teardown(places: &Places, claim: Claim, seen: Seen) -> Result<()> {
     }
     if let Some(record) = &record {
         failures.keep(cgroup::remove(&record.cgroups).map_err(Into::into));
-        if let Some(veth) = &record.veth {
+        // A namespace takes its links with it when it dies, in the kernel's own time; asking for
+        // it waits for two RCU grace periods, longer than all the rest of a run. Where nobody saw
+        // the container end it is asked for all the same.
+        if let (Some(veth), Seen::Nothing) = (&record.veth, seen) {
             failures.keep(remove_link(veth));
         }
         if let Some(address) = record.address {

@@ -216,8 +216,7 @@ fn set_up(netlink: &mut Netlink, wanted: &Wanted<'_>) -> Result<Ready, Error> {
 fn bring_up(netlink: &mut Netlink, wanted: &Wanted<'_>, subnet: Subnet) -> Result<u32, Error> {
     let name = wanted.bridge;
     if netlink.link(name)?.is_none() {
-        let [a, b, c, d] = subnet.gateway().octets();
-        netlink.add_bridge(name, [0x02, 0x42, a, b, c, d])?;
+        netlink.add_bridge(name, hardware_address(subnet.gateway()))?;
     }
     let Some(link) = netlink.link(name)? else {
         return Err(kernel::Error::new("make bridge", name, "it vanished again").into());
@@ -307,6 +306,18 @@ fn switch_off_forwarding(file: &Path) -> Result<(), Error> {
 fn forwarding() -> Result<bool, Error> {
     let text = fs::read_to_string(FORWARDING).map_err(file_error("read", Path::new(FORWARDING)))?;
     Ok(text.trim() == "1")
+}
+
+/// The hardware address that goes with an address, Docker's rule: whoever gets an address after
+/// somebody else is still found by neighbours that remember the one before.
+pub fn hardware_address(address: Ipv4Addr) -> [u8; 6] {
+    let [a, b, c, d] = address.octets();
+    [0x02, 0x42, a, b, c, d]
+}
+
+/// The same as text, for `ip link`.
+pub fn hardware_text(address: Ipv4Addr) -> String {
+    hardware_address(address).map(|byte| format!("{byte:02x}")).join(":")
 }
 
 /// What `ip link` shows beside the bridge: whose it is.

@@ -12,6 +12,7 @@ use oci_spec::runtime::Mount;
 
 use super::{Bridged, NetworkMode, RunPlan};
 use crate::kernel::cgroup::{Hierarchy, Version};
+use crate::net::bridge::hardware_text;
 use crate::net::nat;
 
 /// The script.
@@ -76,11 +77,11 @@ impl Script {
     fn bridge(&mut self, bridged: &Bridged) {
         let (bridge, subnet) = (&bridged.bridge, bridged.subnet);
         let gateway = subnet.gateway();
-        let [a, b, c, d] = gateway.octets();
         self.stage("The bridge, made once and kept.");
         self.line(format!("if ! ip link show {bridge} > /dev/null 2>&1; then"));
         self.line(format!(
-            "    ip link add {bridge} address 02:42:{a:02x}:{b:02x}:{c:02x}:{d:02x} type bridge"
+            "    ip link add {bridge} address {} type bridge",
+            hardware_text(gateway)
         ));
         self.line(format!(
             "    ip address add {gateway}/{} broadcast + dev {bridge}",
@@ -426,8 +427,9 @@ impl Script {
             self.line("read -r _ < \"$C/ready\"");
             if let Some(bridged) = &plan.bridged {
                 self.line(format!(
-                    "ip link add {} type veth peer name eth0 netns $child",
-                    bridged.veth
+                    "ip link add {} type veth peer name eth0 address {} netns $child",
+                    bridged.veth,
+                    hardware_text(bridged.address)
                 ));
                 self.line(format!(
                     "ip link set {} master {} up",
