@@ -6,7 +6,10 @@
 mod dry_run;
 mod filesystem;
 mod harness;
+mod limits;
 mod network;
+mod namespaces;
 mod run;
 mod structure;
+mod terminal;
 mod vm;

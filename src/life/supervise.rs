@@ -46,7 +46,9 @@ pub(super) fn until_the_end(running: Running, plan: &RunPlan) -> Result<Life> {
         }
         let ready = watch.wait(stdin_open)?;
         if ready.channel {
+            // Before any signal: whether the command executes already decides what becomes of one.
             watch.hear()?;
+            continue;
         }
         if ready.signal {
             watch.forward_signals(caller_terminal)?;
@@ -300,16 +302,31 @@ fn ends_by_default(number: i32) -> bool {
     )
 }
 
-/// Whether a namespace's pid 1 has neither a handler for the signal nor blocks it to wait for it
-/// (`/proc/PID/status`, proc(5)). A signal it ignores is its own will.
+/// Whether a namespace's pid 1 has neither a handler for the signal nor blocks it to wait for it. A
+/// signal it ignores is its own will.
 fn is_dropped_by(pid: i32, number: i32) -> bool {
+    let is_kept = || shows_interest(pid, number) || waits_for_signals(pid);
+    // Between the two looks it may have gone from one state to the other.
+    !is_kept() && !is_kept()
+}
+
+/// The masks of `/proc/PID/status` (proc(5)).
+fn shows_interest(pid: i32, number: i32) -> bool {
     let Ok(status) = std::fs::read_to_string(format!("/proc/{pid}/status")) else {
-        return false;
+        return true;
     };
     let has = |field: &str| {
         let line = status.lines().find_map(|line| line.strip_prefix(field));
         let mask = line.and_then(|line| u64::from_str_radix(line.trim(), 16).ok());
         mask.is_some_and(|mask| mask & 1 << (number - 1) != 0)
     };
-    !has("SigCgt:") && !has("SigIgn:") && !has("SigBlk:")
+    has("SigCgt:") || has("SigIgn:") || has("SigBlk:")
+}
+
+/// Whether it is in sigwait(3) or its like, as most init programs are: for that time the mask of
+/// blocked signals is without those that are waited for.
+fn waits_for_signals(pid: i32) -> bool {
+    let call = std::fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap_or_default();
+    let number = call.split(' ').next().and_then(|word| word.parse().ok());
+    number == Some(libc::SYS_rt_sigtimedwait)
 }

@@ -115,6 +115,40 @@ fn a_container_on_the_bridge_has_all_it_should_have() {
     assert_eq!(value(&transcript, "mounts"), "0");
 }
 
+/// As hosts were before systemd had v2: no unified hierarchy at all.
+#[test]
+fn limits_hold_where_there_is_v1_alone() {
+    let transcript = vm(r#"
+        umount /sys/fs/cgroup
+        mount -t tmpfs tmpfs /sys/fs/cgroup
+        for controller in memory cpu cpuset pids; do
+            mkdir /sys/fs/cgroup/$controller
+            mount -t cgroup -o $controller cgroup /sys/fs/cgroup/$controller
+        done
+        say limited mybox run --rm --network none -m 64m --memory-swap 96m --cpus 1.5 --cpuset-cpus 1 \
+            --pids-limit 20 tiny probe report
+        code oom mybox run --rm --network none -m 64m tiny probe eat-memory 256
+        say left find /sys/fs/cgroup /run/mybox/containers -name '*mybox*'
+        "#)
+    .run()
+    .ok();
+    let limited = report(&transcript, "limited").cgroup;
+    for (file, content) in [
+        ("memory.limit_in_bytes", "67108864"),
+        ("memory.memsw.limit_in_bytes", "100663296"),
+        ("cpu.cfs_quota_us", "150000"),
+        ("cpuset.effective_cpus", "1"),
+        ("pids.max", "20"),
+    ] {
+        assert_eq!(limited.limits[file], content, "{file}");
+    }
+    assert_eq!(
+        value(&transcript, "oom"),
+        "137 killed: out of memory (limit 64 MiB)"
+    );
+    assert!(!transcript.text.contains("left: /"), "{}", transcript.text);
+}
+
 /// A limit that the kernel cannot enforce, since it was started without the controller.
 #[test]
 fn a_controller_that_the_kernel_lacks_is_named() {

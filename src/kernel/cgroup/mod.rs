@@ -15,7 +15,7 @@ mod v2;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
@@ -134,6 +134,19 @@ pub struct Hierarchy {
     pub controllers: Vec<String>,
 }
 
+impl Hierarchy {
+    /// Whether its mount point shows a cgroup file system: elsewhere, directories and files of the
+    /// same names could be made, and would limit nothing.
+    fn is_visible(&self) -> bool {
+        // linux/magic.h: CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC
+        let magic = match self.version {
+            Version::V1 => 0x0027_e0eb,
+            Version::V2 => 0x6367_7270,
+        };
+        rustix::fs::statfs(&self.mount).is_ok_and(|found| found.f_type as i64 == magic)
+    }
+}
+
 /// The hierarchies of this host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Host {
@@ -146,11 +159,14 @@ impl Host {
         let read = |path: &str| fs::read_to_string(path).on("read", path);
         let controllers_of_v2 =
             |mount: &Path| fs::read_to_string(mount.join("cgroup.controllers")).unwrap_or_default();
-        Ok(Self::from_text(
+        let mut host = Self::from_text(
             &read("/proc/self/mountinfo")?,
             &read("/proc/self/cgroup")?,
             controllers_of_v2,
-        ))
+        );
+        // The table also has mounts that others lie on top of.
+        host.hierarchies.retain(Hierarchy::is_visible);
+        Ok(host)
     }
 
     fn from_text(
@@ -384,7 +400,7 @@ impl Group {
     /// Writes the limits.
     pub fn apply(&self, limits: &Limits) -> Result<()> {
         for setting in self.settings(limits) {
-            match fs::write(&setting.file, &setting.value) {
+            match write_existing(&setting.file, &setting.value) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound && setting.is_swap() => {
                     if limits.swap_is_explicit {
                         let detail = "this kernel has no swap accounting (boot with swapaccount=1)";
@@ -399,6 +415,13 @@ impl Group {
         }
         Ok(())
     }
+}
+
+/// Writes to a file of the kernel's. To ask for it to be made, as [`fs::write`] does, turns "there
+/// is none" into "permission denied".
+fn write_existing(file: &Path, value: &str) -> io::Result<()> {
+    let mut file = fs::OpenOptions::new().write(true).open(file)?;
+    file.write_all(value.as_bytes())
 }
 
 /// How many processes of these groups the kernel has killed for want of memory.
@@ -448,11 +471,10 @@ fn remove_one(path: &Path) -> Result<()> {
 
 /// SIGKILL to everything in a group.
 fn kill_all(path: &Path) -> Result<()> {
-    match fs::write(path.join("cgroup.kill"), "1") {
+    match write_existing(&path.join("cgroup.kill"), "1") {
         Ok(()) => return Ok(()),
         // v1, or v2 before Linux 5.14.
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
         Err(error) => return Err(error).on_path("kill processes of cgroup", path),
     }
     let processes =
