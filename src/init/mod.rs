@@ -28,7 +28,7 @@ use std::os::fd::AsFd;
 
 use nix::sys::signal::SigSet;
 use rustix::fs::Mode;
-use rustix::process::Signal;
+use rustix::process::{Signal, Uid};
 
 use crate::kernel::socket::End;
 use crate::kernel::{self, Context, Error, cgroup, namespace, pty, raw, signal};
@@ -67,10 +67,10 @@ fn become_container(birth: &Birth<'_>) -> Result<std::convert::Infallible, Faile
     network::configure(plan).map_err(Failed::at(Stage::Network))?;
     execute::make_working_directory(plan).map_err(Failed::at(Stage::Rootfs))?;
     rootfs::close(plan).map_err(Failed::at(Stage::Rootfs))?;
-    if plan.terminal() {
-        take_terminal(&birth.channel).map_err(Failed::at(Stage::Terminal))?;
-    }
     let identity = identity::resolve(plan).map_err(Failed::at(Stage::Identity))?;
+    if plan.terminal() {
+        take_terminal(&birth.channel, identity.uid).map_err(Failed::at(Stage::Terminal))?;
+    }
     execute::enter_working_directory(plan).map_err(Failed::at(Stage::Identity))?;
     execute::execute(birth, &identity)
 }
@@ -138,8 +138,11 @@ fn wait_for_parent(channel: &End) -> kernel::Result<()> {
     }
 }
 
-fn take_terminal(channel: &End) -> kernel::Result<()> {
+/// The terminal belongs to the command's user, who could otherwise write to it but not open it
+/// again, as /dev/stdout does.
+fn take_terminal(channel: &End, owner: Uid) -> kernel::Result<()> {
     let terminal = pty::open()?;
+    rustix::fs::fchown(&terminal.slave, Some(owner), None).on("set owner of", "terminal")?;
     devices::bind_console(terminal.slave.as_fd())?;
     pty::take_as_own(terminal.slave.as_fd())?;
     protocol::send(channel, &FromChild::Terminal, Some(terminal.master.as_fd()))
