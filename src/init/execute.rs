@@ -42,7 +42,7 @@ fn working_directory(plan: &RunPlan) -> &Path {
 pub(super) fn execute(birth: &Birth<'_>, identity: &Identity) -> Result<Infallible, Failed> {
     let command = || become_command(birth, identity);
     if birth.plan.init {
-        reaper::run(command)
+        reaper::run(&birth.channel, command)
     } else {
         command()
     }
@@ -52,12 +52,13 @@ fn become_command(birth: &Birth<'_>, identity: &Identity) -> Result<Infallible, 
     let environment = environment(birth.plan, identity);
     let command = Command::prepare(birth.plan.command(), &environment)?;
     drop_privileges(birth.plan, identity).map_err(Failed::at(Stage::Identity))?;
-    plain_signals(&birth.mask).map_err(Failed::at(Stage::Identity))?;
     raw::close_on_exec_from(FIRST_OWN_FD)
         .on("close", "inherited descriptors")
         .map_err(Failed::at(Stage::Execute))?;
     protocol::send(&birth.channel, &FromChild::Executing, None)
         .map_err(Failed::at(Stage::Execute))?;
+    // Not before: a signal from here on ends the command, and no longer its start.
+    plain_signals(&birth.mask).map_err(Failed::at(Stage::Execute))?;
     Err(command.execute())
 }
 
