@@ -17,6 +17,8 @@ use crate::plan::request::{Tmpfs, Volume};
 use crate::plan::{NetworkMode, RunRequest, explain};
 
 #[derive(Debug, Args)]
+// As with Docker the last one of a flag counts: aliases and scripts put theirs before the user's.
+#[command(args_override_self = true)]
 #[command(after_help = "\
 Examples:
   mybox run --rm debian cat /etc/os-release
