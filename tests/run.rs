@@ -398,6 +398,23 @@ fn the_stop_signal_of_image_or_flag_is_in_the_containers_spec() {
 }
 
 #[test]
+fn of_a_flag_that_is_given_twice_the_last_counts() {
+    let sandbox = tiny("twice");
+    let flags = [
+        "--hostname",
+        "one",
+        "-w",
+        "/etc",
+        "--hostname",
+        "two",
+        "-w",
+        "/tmp",
+    ];
+    let report = report(&sandbox, &flags);
+    assert_eq!((&*report.hostname, &*report.cwd), ("two", "/tmp"));
+}
+
+#[test]
 fn the_hostname_is_the_flags_or_the_short_id() {
     let sandbox = tiny("hostname");
     let named = report(&sandbox, &["--hostname", "web-1.example"]);
