@@ -173,31 +173,39 @@ fn podman(place: &Place) -> Option<Candidate> {
     find("podman")?;
     let tar = image_tar(place)?;
     quietly(place.podman().arg("import").arg(tar).arg("bench")).ok()?;
-    let dir = place.dir.clone();
-    let command = move |_| {
-        let mut command = Place {
-            dir: dir.clone(),
-            rootfs: PathBuf::new(),
+    // Podman's default, crun, refuses hosts with hybrid cgroups.
+    let with = |runtime: &'static [&'static str]| {
+        let dir = place.dir.clone();
+        let command = move |_| {
+            let place = Place {
+                dir: dir.clone(),
+                rootfs: PathBuf::new(),
+            };
+            let mut command = place.podman();
+            command.args(runtime);
+            command.args(["run", "--rm", "-m", "64m", "--pids-limit", "64"]);
+            // Podman raises these by default, which takes a capability that not every root has.
+            command.args([
+                "--ulimit",
+                "nofile=1024:1024",
+                "--ulimit",
+                "nproc=1024:1024",
+            ]);
+            command.args(["bench", "/bin/true"]);
+            command
+        };
+        Candidate {
+            name: "podman",
+            does: FULL,
+            command: Box::new(command),
+            times: Vec::new(),
         }
-        .podman();
-        command.args([
-            "run",
-            "--rm",
-            "-m",
-            "64m",
-            "--pids-limit",
-            "64",
-            "bench",
-            "/bin/true",
-        ]);
-        command
     };
-    Some(Candidate {
-        name: "podman",
-        does: FULL,
-        command: Box::new(command),
-        times: Vec::new(),
-    })
+    let candidate = with(&[]);
+    if works(&candidate) {
+        return Some(candidate);
+    }
+    Some(with(&["--runtime", "runc"]))
 }
 
 fn docker(place: &Place) -> Option<Candidate> {
