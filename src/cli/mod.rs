@@ -50,14 +50,16 @@ struct Global {
     #[arg(default_value = "mybox0", help_heading = "Global options")]
     #[arg(value_parser = values::interface_name)]
     bridge: String,
-    /// Say what is being done (twice: in detail)
-    #[arg(long, global = true, action = clap::ArgAction::Count, help_heading = "Global options")]
+    /// Before the verb: say what is being done (twice: in detail)
+    #[arg(short, long, action = clap::ArgAction::Count, help_heading = "Global options")]
     verbose: u8,
 }
 
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// Run a command in a new container
+    // -h is the host name, as it is for docker and podman.
+    #[command(disable_help_flag = true)]
     Run(Box<run::Arguments>),
     /// List containers
     Ps(ps::Arguments),
@@ -147,5 +149,16 @@ fn log_to_stderr(verbose: u8) {
             .with_target(false)
             .with_ansi(false)
             .init();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_contradicts_itself_nowhere() {
+        Cli::command().debug_assert();
     }
 }

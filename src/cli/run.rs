@@ -47,6 +47,9 @@ pub(super) struct Arguments {
     /// Print the plan as a shell script that does the same by hand, and do nothing
     #[arg(long)]
     dry_run: bool,
+    /// Print help
+    #[arg(long, action = clap::ArgAction::Help)]
+    help: Option<bool>,
 
     /// Set a variable; without a value, pass on the caller's
     #[arg(short, long, value_name = "NAME[=VALUE]", help_heading = "Process")]
@@ -125,7 +128,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "ADDRESS", help_heading = "Network")]
     ip: Option<Ipv4Addr>,
     /// Host name [default: the container's short id]
-    #[arg(long, value_name = "NAME", help_heading = "Network")]
+    #[arg(short = 'h', long, value_name = "NAME", help_heading = "Network")]
     #[arg(value_parser = values::hostname)]
     hostname: Option<String>,
     /// Name server
