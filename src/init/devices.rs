@@ -30,21 +30,14 @@ const LINKS: [(&str, &str); 6] = [
     ("ptmx", "pts/ptmx"),
 ];
 
-/// Fills /dev, a fresh tmpfs. What a volume of the user's has put there stays.
+/// Fills /dev, a fresh tmpfs.
 pub(super) fn populate(root: &Root) -> Result<()> {
     let dev = root.open_in(Path::new("/dev"), OFlags::PATH | OFlags::DIRECTORY)?;
     let mode = Mode::from_raw_mode(0o666);
     for (name, major, minor) in DEVICES {
-        match mknodat(
-            &dev,
-            name,
-            FileType::CharacterDevice,
-            mode,
-            makedev(major, minor),
-        ) {
-            Err(rustix::io::Errno::EXIST) => continue,
-            answer => answer.on("make device", format_args!("/dev/{name}"))?,
-        }
+        let device = makedev(major, minor);
+        mknodat(&dev, name, FileType::CharacterDevice, mode, device)
+            .on("make device", format_args!("/dev/{name}"))?;
         // mknod is subject to the caller's umask, and the file's group to the directory's.
         chmodat(&dev, name, mode, AtFlags::empty()).on("set mode of", name)?;
         chownat(
@@ -57,10 +50,7 @@ pub(super) fn populate(root: &Root) -> Result<()> {
         .on("set owner of", name)?;
     }
     for (name, target) in LINKS {
-        match symlinkat(target, &dev, name) {
-            Err(rustix::io::Errno::EXIST) => {}
-            answer => answer.on("link", format_args!("/dev/{name}"))?,
-        }
+        symlinkat(target, &dev, name).on("link", format_args!("/dev/{name}"))?;
     }
     Ok(())
 }

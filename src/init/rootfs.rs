@@ -28,9 +28,17 @@ pub(super) fn build(plan: &RunPlan) -> Result<()> {
     volumes::fill(plan, &root)?;
     for entry in plan.spec.mounts().iter().flatten() {
         mounts::make(plan, &root, entry)?;
+        if is_own_dev(entry) {
+            devices::populate(&root)?;
+        }
     }
-    devices::populate(&root)?;
     mount::pivot_to(root.as_fd())
+}
+
+/// Whether it is a fresh /dev, which takes devices. A volume of the user's in its place brings its
+/// own: none is made in a directory of the host.
+fn is_own_dev(entry: &oci_spec::runtime::Mount) -> bool {
+    entry.destination() == Path::new("/dev") && entry.typ().as_deref() == Some("tmpfs")
 }
 
 /// After the last write to /proc: sysctls, hidden and read-only paths, a read-only root.
