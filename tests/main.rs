@@ -7,6 +7,7 @@ mod crash;
 mod dry_run;
 mod filesystem;
 mod harness;
+mod hostile;
 mod limits;
 mod network;
 mod namespaces;
