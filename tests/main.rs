@@ -8,6 +8,8 @@ mod dry_run;
 mod filesystem;
 mod harness;
 mod hostile;
+mod images;
+mod import;
 mod limits;
 mod network;
 mod namespaces;

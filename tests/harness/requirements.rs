@@ -8,19 +8,26 @@ use std::sync::OnceLock;
 const TOOLS: &[(&str, &str)] = &[
     ("apt-get", "apt"),
     ("busybox", "busybox-static"),
+    ("bzip2", "bzip2"),
     ("cargo", "cargo"),
+    ("cc", "gcc"),
     ("debootstrap", "debootstrap"),
     ("depmod", "kmod"),
     ("dpkg-deb", "dpkg"),
+    ("gzip", "gzip"),
     ("ip", "iproute2"),
     ("ldd", "libc-bin"),
     ("mount", "mount"),
     ("nft", "nftables"),
     ("nsenter", "util-linux"),
     ("qemu-system-x86_64", "qemu-system-x86"),
+    ("setpriv", "util-linux"),
     ("setsid", "util-linux"),
+    ("strace", "strace"),
     ("strip", "binutils"),
     ("unshare", "util-linux"),
+    ("xz", "xz-utils"),
+    ("zstd", "zstd"),
 ];
 
 /// Fails unless the tests run as root on a machine that has all their tools.
