@@ -37,5 +37,5 @@ fn remove(places: &Places, name: &str) -> anyhow::Result<()> {
             row.record.name
         );
     }
-    teardown::remove_files(places, &row.record)
+    teardown::remove(places, &row.record.id)
 }

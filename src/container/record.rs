@@ -31,6 +31,8 @@ pub struct Record {
     pub command: Vec<String>,
     /// Seconds since the epoch.
     pub created: u64,
+    /// The boot of the machine that it was started in (`kernel::process::boot_id`).
+    pub boot: String,
     /// Whether it goes when it ends (`--rm`).
     pub remove: bool,
     /// Its bytes of memory at most.
@@ -108,6 +110,7 @@ mod tests {
             manifest: format!("sha256:{}", "a".repeat(64)).parse().unwrap(),
             command: vec!["sh".into()],
             created: 1,
+            boot: "5b1c".into(),
             remove: true,
             memory_limit: Some(1),
             cgroups: vec!["/sys/fs/cgroup/mybox/x".into()],

@@ -1,10 +1,10 @@
 //! Namespaces beyond what clone3 makes: the host name, the cgroup namespace, and a lock whose
 //! scope is exactly one network namespace.
 
-use std::fs::File;
+use std::os::fd::OwnedFd;
 
 use nix::sched::CloneFlags;
-use rustix::fs::FlockOperation;
+use rustix::fs::{FlockOperation, Mode, OFlags};
 
 use super::{Context, Result};
 
@@ -24,12 +24,13 @@ pub fn unshare_cgroup() -> Result<()> {
 /// flock on the namespace's own file: processes of any mybox root share it if and only if they
 /// share the links it protects, and the kernel lets go of it when its holder dies.
 #[derive(Debug)]
-pub struct NetworkLock(#[allow(dead_code, reason = "held for its flock")] File);
+pub struct NetworkLock(#[allow(dead_code, reason = "held for its flock")] OwnedFd);
 
 /// Waits for the lock on the caller's network namespace.
 pub fn lock_network() -> Result<NetworkLock> {
     const NAMESPACE: &str = "/proc/self/ns/net";
-    let file = File::open(NAMESPACE).on("open", NAMESPACE)?;
+    // Without CLOEXEC: an nft(8) that outlives a killed mybox holds the lock until its change is made.
+    let file = rustix::fs::open(NAMESPACE, OFlags::RDONLY, Mode::empty()).on("open", NAMESPACE)?;
     rustix::fs::flock(&file, FlockOperation::LockExclusive).on("lock", NAMESPACE)?;
     Ok(NetworkLock(file))
 }

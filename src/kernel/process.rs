@@ -123,6 +123,12 @@ pub fn start_time(pid: i32) -> Option<u64> {
     after_name.split_whitespace().nth(19)?.parse().ok()
 }
 
+/// Which boot of the machine this is (random(4)); empty where the kernel does not tell.
+pub fn boot_id() -> String {
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    id.trim_end().to_owned()
+}
+
 /// Kills the process with this number if it is still the one that started then, and waits until
 /// it is gone. `true` if there was one to kill.
 pub fn kill_recorded(pid: i32, started: u64) -> Result<bool> {

@@ -133,6 +133,7 @@ fn record(places: &Places, plan: &RunPlan, image: &mybox_store::Image) -> anyhow
         manifest: image.manifest,
         command: plan.command().to_vec(),
         created: now(),
+        boot: crate::kernel::process::boot_id(),
         remove: plan.remove,
         memory_limit: plan.limits.memory,
         cgroups: plan.cgroup.paths(),

@@ -6,10 +6,11 @@
 use std::fs;
 use std::io;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use super::teardown::{self, Seen};
 use crate::container::{Claim, ContainerId, Places, Record, claim};
+use crate::kernel::process;
 
 /// Takes down every container whose supervisor is dead.
 pub fn leftovers(places: &Places) -> Result<()> {
@@ -17,7 +18,14 @@ pub fn leftovers(places: &Places) -> Result<()> {
         return after_boot(places);
     }
     let live = claim::live(places).with_context(|| format!("list {}", places.live().display()))?;
-    live.iter().try_for_each(|id| take_down(places, id))
+    // One that cannot be taken down keeps nobody from the others.
+    let failures: Vec<String> = live
+        .iter()
+        .filter_map(|id| take_down(places, id).err())
+        .map(|error| format!("{error:#}"))
+        .collect();
+    ensure!(failures.is_empty(), "{}", failures.join("; "));
+    Ok(())
 }
 
 fn take_down(places: &Places, id: &ContainerId) -> Result<()> {
@@ -35,21 +43,33 @@ fn take_down(places: &Places, id: &ContainerId) -> Result<()> {
     }
 }
 
-/// The run root is new: the machine was started again, and nothing runs. Containers that were to
-/// be removed, and those that never got a record, go now.
+/// The run root is new. If that is because the machine was started again, nothing runs of what was
+/// started before: containers that were to be removed go now, and the others have ended. Those of
+/// this boot have another run root, and supervisors that see to them.
 fn after_boot(places: &Places) -> Result<()> {
     let containers = places.containers();
+    let boot = process::boot_id();
     for id in
         claim::ids_in(&containers).with_context(|| format!("list {}", containers.display()))?
     {
         let dir = places.container(&id);
         match Record::read(&dir).with_context(|| format!("read the record in {}", dir.display()))? {
+            Some(record) if record.boot == boot => {}
             Some(record) if record.remove => teardown::remove_files(places, &record)?,
+            Some(record) if record.ending.is_none() => end_with_the_machine(record, &dir)?,
             Some(_) => {}
             None => remove_unrecorded(&dir)?,
         }
     }
     fs::create_dir_all(places.live()).with_context(|| format!("make {}", places.live().display()))
+}
+
+fn end_with_the_machine(record: Record, dir: &std::path::Path) -> Result<()> {
+    let ending = Some(teardown::killed());
+    let record = Record { ending, ..record };
+    record
+        .write(dir)
+        .with_context(|| format!("write the record in {}", dir.display()))
 }
 
 fn remove_unrecorded(dir: &std::path::Path) -> Result<()> {

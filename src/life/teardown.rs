@@ -5,7 +5,7 @@
 use std::fs;
 use std::io;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 
 use super::now;
 use crate::container::{Claim, ContainerId, Ending, Places, Record, names};
@@ -54,9 +54,10 @@ pub fn teardown(places: &Places, claim: Claim, seen: Seen) -> Result<()> {
         failures.keep(released.context("release the address"));
         failures.keep(names::release_all(places, &id).context("release the name"));
     }
-    let had_process = claim.process().is_some();
-    failures.keep(finish(places, &id, record, ending(seen, had_process)));
+    // What is not undone is tried again by the next command, for which the record must stay.
     failures.into_result()?;
+    let had_process = claim.process().is_some();
+    finish(places, &id, record, ending(seen, had_process))?;
     claim.release().context("release the container's claim")
 }
 
@@ -65,17 +66,54 @@ fn ending(seen: Seen, had_process: bool) -> Option<Ending> {
     match seen {
         Seen::Ended(ending) => Some(ending),
         // It died with its supervisor, of SIGKILL.
-        Seen::Nothing if had_process => Some(Ending {
-            code: 137,
-            out_of_memory: false,
-            at: now(),
-        }),
+        Seen::Nothing if had_process => Some(killed()),
         Seen::NeverStarted | Seen::Nothing => None,
     }
 }
 
-/// Removes a container that nothing of is on the host any more.
-pub fn remove_files(places: &Places, record: &Record) -> Result<()> {
+/// The ending of whoever died with mybox or with the machine.
+pub(super) fn killed() -> Ending {
+    Ending {
+        code: 137,
+        out_of_memory: false,
+        at: now(),
+    }
+}
+
+/// Removes a container that has ended.
+pub fn remove(places: &Places, id: &ContainerId) -> Result<()> {
+    let claim = match Claim::new(places, id) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            bail!("container {} is being removed already", id.short())
+        }
+        claim => claim.with_context(|| format!("claim container {}", id.short()))?,
+    };
+    let dir = places.container(id);
+    let doomed = Record::read(&dir).and_then(|record| {
+        let record = record.ok_or(io::ErrorKind::NotFound)?;
+        // From here on it goes, whatever happens to this process.
+        let doomed = Record {
+            remove: true,
+            ..record
+        };
+        doomed.write(&dir).map(|()| doomed)
+    });
+    let removed = doomed
+        .with_context(|| format!("mark container {} for removal", id.short()))
+        .map(|record| remove_files(places, &record));
+    match removed {
+        // Half removed, it is left to the next command.
+        Ok(Err(error)) => Err(error),
+        Ok(Ok(())) => claim.release().context("release the container's claim"),
+        Err(error) => {
+            claim.release().context("release the container's claim")?;
+            Err(error)
+        }
+    }
+}
+
+/// Removes the name and the files of a container that nothing of is on the host any more.
+pub(super) fn remove_files(places: &Places, record: &Record) -> Result<()> {
     let dir = places.container(&record.id);
     names::release(places, &record.name, &record.id).context("release the name")?;
     remove_tree(&dir).with_context(|| format!("remove {}", dir.display()))
@@ -89,11 +127,15 @@ fn finish(
     ending: Option<Ending>,
 ) -> Result<()> {
     let dir = places.container(id);
-    match (record, ending) {
-        (None, _) => remove_tree(&dir).with_context(|| format!("remove {}", dir.display())),
-        (Some(record), None) => remove_files(places, &record),
-        (Some(record), Some(_)) if record.remove => remove_files(places, &record),
-        (Some(record), ending) => {
+    let Some(record) = record else {
+        return remove_tree(&dir).with_context(|| format!("remove {}", dir.display()));
+    };
+    match ending {
+        _ if record.remove => remove_files(places, &record),
+        // It had ended already; only the last of the teardown was missing.
+        _ if record.ending.is_some() => Ok(()),
+        None => remove_files(places, &record),
+        Some(_) => {
             let record = Record { ending, ..record };
             record.write(&dir).context("write the container's record")
         }

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Subnet, nat};
 use crate::kernel::netlink::{Address, Netlink};
+use crate::kernel::process::boot_id;
 use crate::kernel::{self, namespace};
 
 const FORWARDING: &str = "/proc/sys/net/ipv4/ip_forward";
@@ -288,11 +289,6 @@ fn mark_forwarding(file: &Path) -> Result<(), Error> {
 /// A reboot has reset the switch: what was marked before says nothing any more.
 fn is_forwarding_marked(file: &Path) -> bool {
     fs::read_to_string(forwarding_marker(file)).is_ok_and(|boot| boot == boot_id())
-}
-
-/// Empty where the kernel does not tell.
-fn boot_id() -> String {
-    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default()
 }
 
 /// Off again, if it was mybox who switched it on.
