@@ -57,9 +57,12 @@ impl Store {
     pub fn stack(&self, image: &Image) -> Result<Stack> {
         let mut layers = Vec::with_capacity(image.layers.len());
         for (layer, blob) in image.layers.iter().zip(image.blobs()) {
-            let held = match self.hold_layer(*layer)? {
-                Some(held) => held,
-                None => self.restore_layer(*layer, *blob)?,
+            let held = loop {
+                match self.hold_layer(*layer)? {
+                    Some(held) => break held,
+                    // What has just been made is locked exclusively: held again, it is shared.
+                    None => drop(self.restore_layer(*layer, *blob)?),
+                }
             };
             layers.push(self.stack_layer(*layer, held)?);
         }
@@ -80,9 +83,9 @@ impl Store {
         self.make_layer(layer, blob, &mut file, &mut |_| {})
     }
 
-    fn stack_layer(&self, layer: DiffId, held: HeldLayer) -> Result<StackLayer> {
+    fn stack_layer(&self, layer: DiffId, lock: OwnedFd) -> Result<StackLayer> {
         let path = Path::new(&self.layer_path(layer)).join(TREE);
-        let tree = dir::open(&held.directory, TREE).on_path("open", &path)?;
+        let tree = dir::open(&lock, TREE).on_path("open", &path)?;
         // The time of the last use, for whoever looks for layers nobody needs any more. A store
         // that cannot be written to has no such thing.
         let now = Timespec {
@@ -97,12 +100,12 @@ impl Store {
             last_access: omit,
             last_modification: now,
         };
-        let _ = rustix::fs::utimensat(&held.directory, RECORD, &times, AtFlags::empty());
+        let _ = rustix::fs::utimensat(&lock, RECORD, &times, AtFlags::empty());
         Ok(StackLayer {
             diff_id: layer,
             fs: path,
             tree,
-            lock: held.directory,
+            lock,
         })
     }
 }

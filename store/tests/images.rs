@@ -371,3 +371,71 @@ fn a_store_of_the_future_and_a_directory_of_something_else_are_refused() {
         "{error}"
     );
 }
+
+/// An OCI layout some other tool has made, with an image of many uncompressed layers.
+fn foreign_layout(root: &Path, layers: usize) {
+    let blobs = root.join("blobs/sha256");
+    std::fs::create_dir_all(&blobs).unwrap();
+    let put = |bytes: &[u8]| {
+        let digest = Digest::of(bytes);
+        std::fs::write(blobs.join(digest.hex()), bytes).unwrap();
+        (digest.to_string(), bytes.len())
+    };
+    let layers: Vec<(String, usize)> = (0..layers)
+        .map(|number| put(&tar(&format!("layer {number}"))))
+        .collect();
+    let diff_ids: Vec<&String> = layers.iter().map(|(digest, _)| digest).collect();
+    let config = serde_json::json!({
+        "architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": diff_ids},
+    });
+    let describe = |kind: &str, (digest, size): &(String, usize)| {
+        let media_type = format!("application/vnd.oci.image.{kind}");
+        serde_json::json!({"mediaType": media_type, "digest": digest, "size": size})
+    };
+    let config = put(config.to_string().as_bytes());
+    let layers: Vec<_> = layers
+        .iter()
+        .map(|layer| describe("layer.v1.tar", layer))
+        .collect();
+    let manifest = serde_json::json!({
+        "schemaVersion": 2, "config": describe("config.v1+json", &config), "layers": layers,
+    });
+    let manifest = describe("manifest.v1+json", &put(manifest.to_string().as_bytes()));
+    let index = serde_json::json!({
+        "schemaVersion": 2, "manifests": [manifest], "annotations": {"by": "another tool"},
+    });
+    std::fs::write(root.join("index.json"), index.to_string()).unwrap();
+    std::fs::write(root.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
+}
+
+#[test]
+fn a_layout_of_another_tool_becomes_a_store_and_300_layers_stack() {
+    let scratch = Scratch::new();
+    let root = scratch.path("foreign");
+    foreign_layout(&root, 300);
+    let store = Store::open(&root).unwrap();
+    let image = store.images().unwrap().remove(0);
+    store.tag(&image, &"many:1".parse().unwrap()).unwrap();
+    let stack = store.stack(&store.find("many:1").unwrap()).unwrap();
+    assert_eq!(stack.layers().len(), 300);
+    for (number, layer) in stack.layers().iter().enumerate() {
+        let text = std::fs::read_to_string(layer.fs.join("f")).unwrap();
+        assert_eq!(text, format!("layer {number}"));
+        assert_eq!(layer.diff_id, image.layers[number]);
+    }
+    assert!(
+        std::fs::read_to_string(root.join("index.json"))
+            .unwrap()
+            .contains("another tool")
+    );
+    let start = std::time::Instant::now();
+    let store = Store::open(&root).unwrap();
+    let opened = start.elapsed();
+    let image = store.find("many:1").unwrap();
+    let found = start.elapsed() - opened;
+    drop(store.stack(&image).unwrap());
+    println!(
+        "open {opened:?}, find {found:?}, stack of 300 {:?}",
+        start.elapsed() - opened - found
+    );
+}

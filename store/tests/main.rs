@@ -10,5 +10,6 @@ mod hostile;
 mod images;
 mod limits;
 mod pack;
+mod sparse;
 mod support;
 mod whiteouts;

@@ -5,6 +5,8 @@
 //! a PAX record says the size.
 
 mod acl;
+#[cfg(test)]
+mod damage;
 pub(crate) mod header;
 pub(crate) mod pax;
 pub(crate) mod reader;

@@ -64,7 +64,7 @@ impl Record {
 /// A layer that nobody removes while this lives.
 pub(crate) struct HeldLayer {
     /// Carries the lock.
-    pub(crate) directory: OwnedFd,
+    _directory: OwnedFd,
     pub(crate) record: Record,
 }
 
@@ -92,19 +92,22 @@ impl Store {
         parse_record(&bytes, path)
     }
 
-    /// Holds a layer; `None` if it is not there.
-    pub(crate) fn hold_layer(&self, layer: DiffId) -> Result<Option<HeldLayer>> {
-        let path = || self.layer_path(layer);
+    /// Holds a layer by its directory; `None` if it is not there.
+    pub(crate) fn hold_layer(&self, layer: DiffId) -> Result<Option<OwnedFd>> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY;
-        let Some(directory) =
-            lock::open_shared(self.layers(), &layer.hex(), flags).on("lock", path)?
-        else {
+        lock::open_shared(self.layers(), &layer.hex(), flags).on("lock", || self.layer_path(layer))
+    }
+
+    fn hold_layer_with_record(&self, layer: DiffId) -> Result<Option<HeldLayer>> {
+        let Some(directory) = self.hold_layer(layer)? else {
             return Ok(None);
         };
-        let record = || format!("{}/{RECORD}", self.layer_path(layer));
-        let bytes = read_small(directory.as_fd(), RECORD).on("read", record)?;
-        let record = parse_record(&bytes, record)?;
-        Ok(Some(HeldLayer { directory, record }))
+        let path = || format!("{}/{RECORD}", self.layer_path(layer));
+        let bytes = read_small(directory.as_fd(), RECORD).on("read", path)?;
+        Ok(Some(HeldLayer {
+            record: parse_record(&bytes, path)?,
+            _directory: directory,
+        }))
     }
 
     /// Holds a layer, unpacking it from its uncompressed tar if it is not there. One process does
@@ -116,7 +119,7 @@ impl Store {
         tar: &mut File,
         progress: &mut dyn FnMut(Step),
     ) -> Result<HeldLayer> {
-        if let Some(held) = self.hold_layer(layer)? {
+        if let Some(held) = self.hold_layer_with_record(layer)? {
             return Ok(held);
         }
         let path = || self.layer_path(layer);
@@ -124,7 +127,7 @@ impl Store {
             progress(Step::Waiting);
         })
         .on("lock", path)?;
-        if let Some(held) = self.hold_layer(layer)? {
+        if let Some(held) = self.hold_layer_with_record(layer)? {
             return Ok(held);
         }
         let tree = Temporary::directory(self.ingest()).on("create", path)?;
@@ -146,7 +149,10 @@ impl Store {
         let directory = tree
             .publish(self.layers(), &layer.hex())
             .on("publish", path)?;
-        Ok(HeldLayer { directory, record })
+        Ok(HeldLayer {
+            _directory: directory,
+            record,
+        })
     }
 
     /// Removes a layer nobody holds; its size if it was removed.
