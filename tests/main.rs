@@ -13,6 +13,7 @@ mod import;
 mod limits;
 mod network;
 mod namespaces;
+mod parallel;
 mod run;
 mod structure;
 mod terminal;

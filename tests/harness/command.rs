@@ -304,6 +304,11 @@ impl Running {
         );
     }
 
+    /// Whether it has ended by now.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.process.ends_by(Instant::now())
+    }
+
     /// Its standard output until now.
     pub(crate) fn stdout_so_far(&self) -> String {
         String::from_utf8_lossy(&self.stdout.bytes()).into_owned()
