@@ -355,7 +355,7 @@ fn with_libraries(rootfs: Rootfs, program: &str) -> Rootfs {
         .fold(rootfs, |rootfs, library| {
             let content = std::fs::read(&library).expect("a library");
             rootfs.file_with(library.trim_start_matches('/'), &content, |header| {
-                header.set_mode(0o755)
+                header.set_mode(0o755);
             })
         })
 }
@@ -374,7 +374,7 @@ fn a_container_that_executes_mybox_itself_cannot_write_to_it() {
     let rootfs = with_libraries(Rootfs::tiny(), mybox)
         .file_with("evil.so", &evil, |header| header.set_mode(0o755))
         .file_with("script", b"#!/proc/self/exe\n", |header| {
-            header.set_mode(0o755)
+            header.set_mode(0o755);
         })
         .symlink("link", "/proc/self/exe");
     sandbox.import("evil", rootfs);
@@ -419,4 +419,30 @@ fn setuid_programs_of_an_image_gain_nothing_outside_the_set() {
         .find(|mount| mount.target == "/t")
         .expect("the tmpfs");
     assert!(tmpfs.has("nosuid"));
+}
+
+#[test]
+fn what_an_image_says_cannot_speak_to_the_terminal() {
+    let sandbox = Sandbox::new("escapes");
+    let entry = "ENTRYPOINT [\"/bin/echo\", \"\\u001b]0;evil\\u0007\", \"\\u009b2J\"]";
+    sandbox.import_with("evil", Rootfs::tiny(), &[entry]);
+    let run = ["run", "--network", "none", "--name", "kept", "evil"];
+    sandbox.mybox(run).run().ok();
+    let table = sandbox.mybox(["ps", "--all"]).run().ok().stdout();
+    assert!(
+        table.contains("/bin/echo") && table.contains("u{1b}]0;evil"),
+        "{table:?}"
+    );
+    assert!(
+        !table.contains(|letter: char| letter.is_control() && letter != '\n'),
+        "{table:?}"
+    );
+    for command in [&["ps", "--all", "--json"][..], &["inspect", "kept", "evil"]] {
+        let said = sandbox.mybox(command).run().ok().stdout();
+        assert!(
+            said.contains("u001b]0;evil") && !said.contains('\x1b'),
+            "{said:?}"
+        );
+    }
+    sandbox.mybox(["rm", "kept"]).run().ok();
 }

@@ -5,9 +5,16 @@ use std::io::{self, Write};
 use anyhow::Context;
 
 /// Prints rows in columns, each as wide as its widest cell; the last is not padded.
+///
+/// A cell can hold what an image brought along, as its command: control characters are shown as
+/// escapes, since a terminal would act on them.
 pub(super) fn table(header: &[&str], rows: &[Vec<String>]) -> anyhow::Result<()> {
+    let rows: Vec<Vec<String>> = rows
+        .iter()
+        .map(|row| row.iter().map(|cell| visible(cell)).collect())
+        .collect();
     let mut widths: Vec<usize> = header.iter().map(|cell| cell.len()).collect();
-    for row in rows {
+    for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(cell.chars().count());
         }
@@ -20,10 +27,22 @@ pub(super) fn table(header: &[&str], rows: &[Vec<String>]) -> anyhow::Result<()>
         format!("{}\n", padded.join("   ").trim_end())
     };
     let mut text = line(&mut header.iter().copied());
-    for row in rows {
+    for row in &rows {
         text.push_str(&line(&mut row.iter().map(String::as_str)));
     }
     print(&text)
+}
+
+fn visible(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for letter in text.chars() {
+        if letter.is_control() {
+            shown.extend(letter.escape_default());
+        } else {
+            shown.push(letter);
+        }
+    }
+    shown
 }
 
 /// Prints a value as indented JSON.
@@ -161,6 +180,12 @@ mod tests {
         }
         assert_eq!(binary_size(512 << 20), "512 MiB");
         assert_eq!(binary_size(1536 << 20), "1536 MiB");
+    }
+
+    #[test]
+    fn control_characters_are_shown_and_not_obeyed() {
+        assert_eq!(visible("plain \u{fc}"), "plain \u{fc}");
+        assert_eq!(visible("a\x1b[2J\n\u{9b}"), "a\\u{1b}[2J\\n\\u{9b}");
     }
 
     #[test]
