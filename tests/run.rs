@@ -84,7 +84,7 @@ fn a_command_that_is_nowhere_gives_127_and_names_it() {
     let sandbox = Sandbox::new("missing");
     let script = |rootfs: Rootfs| {
         rootfs.file_with("bin/script", b"#!/bin/nope\n", |header| {
-            header.set_mode(0o755)
+            header.set_mode(0o755);
         })
     };
     sandbox.import("tiny", script(Rootfs::tiny()));
