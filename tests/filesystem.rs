@@ -602,16 +602,23 @@ fn no_mount_of_a_container_shows_on_the_host_or_the_other_way_round() {
     let sandbox = tiny("hidden");
     let source = sandbox.scratch();
     let volume = format!("{}:/data", text(&source));
-    let run = [
-        "-v", &volume, "--tmpfs", "/cache", "tiny", "probe", "trap", "TERM",
-    ];
-    let running = sandbox.run(run).spawn();
+    let command = ["tiny", "probe", "trap", "TERM"];
+    let run = sandbox
+        .run(["-v", &volume, "--tmpfs", "/cache"])
+        .args(command);
+    // As systemd has it: what is mounted in a copy of the host's namespace shows on the host.
+    let shared = ["unshare", "--mount", "--propagation", "shared"];
+    let running = run.through(shared).spawn();
     running.wait_for("ready");
-    let host = sandbox.host().read("/proc/self/mountinfo");
+    let mounts = |pid: u32| {
+        let table = std::fs::read_to_string(format!("/proc/{pid}/mountinfo"));
+        table.expect("the mounts of a process that runs")
+    };
+    let host = mounts(running.pid());
+    assert!(host.contains(" shared:"), "{host}");
     assert!(!host.contains(text(&sandbox.root())), "{host}");
     // Whatever is mounted on the host from now on stays there.
-    let inside = std::fs::read_to_string(format!("/proc/{}/mountinfo", sandbox.container_pid()))
-        .expect("mounts");
+    let inside = mounts(sandbox.container_pid());
     for line in inside.lines() {
         let mount = Mount::parse(line).expect("a line of mountinfo");
         assert!(mount.propagation.is_empty(), "not private: {line}");

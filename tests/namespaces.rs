@@ -168,7 +168,9 @@ fn keys_of_the_callers_session_are_not_in_the_container() {
     let inside = sandbox
         .run(["-v", &volume, "tiny", "/keys"])
         .through([keys, "add"]);
-    assert_eq!(inside.run().ok().line(), "ENOKEY");
+    // EPERM where a filter of system calls is in the way of even looking.
+    let answer = inside.run().ok().line();
+    assert!(["ENOKEY", "EPERM"].contains(&answer.as_str()), "{answer}");
 }
 
 #[test]
