@@ -29,7 +29,7 @@ impl Failure {
     pub fn show(&self) {
         let mut stderr = std::io::stderr().lock();
         // Where standard error is closed there is nobody to tell.
-        let _ = write!(stderr, "{}", self.text());
+        let _ = write!(stderr, "{}", harmless(&self.text()));
     }
 
     fn text(&self) -> String {
@@ -46,6 +46,19 @@ impl Failure {
         }
         text
     }
+}
+
+/// Names in a message may come from an image: control characters are shown, not obeyed.
+fn harmless(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for letter in text.chars() {
+        if letter.is_control() && letter != '\n' {
+            shown.extend(letter.escape_default());
+        } else {
+            shown.push(letter);
+        }
+    }
+    shown
 }
 
 impl<E: Into<anyhow::Error>> From<E> for Failure {
@@ -73,15 +86,15 @@ fn hint_for(error: &anyhow::Error) -> Option<String> {
             };
             return Some(hint.to_owned());
         }
-        if let Some(kernel) = cause.downcast_ref::<crate::kernel::Error>() {
-            if let Some(hint) = kernel_hint(kernel) {
-                return Some(hint.to_owned());
-            }
+        if let Some(kernel) = cause.downcast_ref::<crate::kernel::Error>()
+            && let Some(hint) = kernel_hint(kernel)
+        {
+            return Some(hint.to_owned());
         }
-        if let Some(io) = cause.downcast_ref::<std::io::Error>() {
-            if let Some(hint) = errno_hint(io.raw_os_error()) {
-                return Some(hint.to_owned());
-            }
+        if let Some(io) = cause.downcast_ref::<std::io::Error>()
+            && let Some(hint) = errno_hint(io.raw_os_error())
+        {
+            return Some(hint.to_owned());
         }
     }
     None
@@ -124,6 +137,11 @@ mod tests {
             Failure::from(error).text(),
             "error: read the settings\ncaused by: No such file or directory (os error 2)\n"
         );
+    }
+
+    #[test]
+    fn control_characters_of_an_image_reach_no_terminal() {
+        assert_eq!(harmless("a\u{1b}[2Jb\n"), "a\\u{1b}[2Jb\n");
     }
 
     #[test]

@@ -3,13 +3,13 @@
 //! Read on in `life/mod.rs`, which tells the life of a container in order.
 
 mod cli; //        one file a verb: parse, call, print
-mod container; //  id, name, claim, record
-mod error;
-mod init; //       the child's side, from clone to exec
-mod kernel; //     one primitive a file
 mod life; //       the stages of a run, one file each
+mod init; //       the child's side, from clone to exec
+mod plan; //       flags and image config become a plan; the plan as a shell script
+mod container; //  id, name, claim, record
 mod net; //        bridge, addresses, firewall table, name resolution
-mod plan; //       flags and image config become a plan; the plan as a shell script //      what the user sees
+mod kernel; //     one primitive a file
+mod error; //      what the user sees
 
 use std::process::ExitCode;
 

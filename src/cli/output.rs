@@ -101,7 +101,7 @@ pub(super) fn binary_size(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
     let mut unit = 0;
     let mut whole = bytes;
-    while whole >= 1024 && whole % 1024 == 0 && unit + 1 < UNITS.len() {
+    while whole >= 1024 && whole.is_multiple_of(1024) && unit + 1 < UNITS.len() {
         whole /= 1024;
         unit += 1;
     }

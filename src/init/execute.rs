@@ -14,7 +14,7 @@ use super::identity::Identity;
 use super::protocol::{self, Failed, FromChild, Stage};
 use super::{Birth, plain_signals, reaper};
 use crate::kernel::root::{MakeAs, Root};
-use crate::kernel::{Context, Error, Result, caps, process, raw};
+use crate::kernel::{Context, Error, Result, caps, process, raw, seccomp};
 use crate::plan::RunPlan;
 
 /// The first descriptor that is not one of the three standard ones.
@@ -51,7 +51,7 @@ pub(super) fn execute(birth: &Birth<'_>, identity: &Identity) -> Result<Infallib
 fn become_command(birth: &Birth<'_>, identity: &Identity) -> Result<Infallible, Failed> {
     let environment = environment(birth.plan, identity);
     let command = Command::prepare(birth.plan.command(), &environment)?;
-    drop_privileges(birth.plan, identity).map_err(Failed::at(Stage::Identity))?;
+    drop_privileges(birth, identity).map_err(Failed::at(Stage::Identity))?;
     raw::close_on_exec_from(FIRST_OWN_FD)
         .on("close", "inherited descriptors")
         .map_err(Failed::at(Stage::Execute))?;
@@ -63,10 +63,14 @@ fn become_command(birth: &Birth<'_>, identity: &Identity) -> Result<Infallible, 
 }
 
 /// Groups, user, capabilities, in the order that each step still may.
-fn drop_privileges(plan: &RunPlan, identity: &Identity) -> Result<()> {
-    let process = plan.spec.process().as_ref();
+fn drop_privileges(birth: &Birth<'_>, identity: &Identity) -> Result<()> {
+    let process = birth.plan.spec.process().as_ref();
     let capabilities = process.and_then(|process| process.capabilities().as_ref());
     caps::limit_bounding_set(set(capabilities.and_then(|it| it.bounding().as_ref()))?)?;
+    if !birth.filter.is_empty() {
+        // While CAP_SYS_ADMIN is still there, which it takes. All that follows is allowed by it.
+        seccomp::install(birth.filter)?;
+    }
     let (uid, gid) = (identity.uid, identity.gid);
     rustix::thread::set_thread_groups(&identity.groups).on("set", "supplementary groups")?;
     rustix::thread::set_thread_res_gid(gid, gid, gid).on("set group", gid.as_raw())?;

@@ -41,6 +41,8 @@ use protocol::{Failed, FromChild, FromParent, Stage};
 pub struct Birth<'a> {
     /// What to become.
     pub plan: &'a RunPlan,
+    /// The compiled filter of system calls.
+    pub filter: &'a [u8],
     /// The way to the parent.
     pub channel: End,
     /// The signal mask the caller of mybox had.

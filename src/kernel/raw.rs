@@ -145,6 +145,39 @@ pub fn join_new_session_keyring() -> io::Result<()> {
     }
 }
 
+/// Installs a seccomp filter, classic BPF of 8 bytes an instruction (`seccomp(2)`,
+/// `SECCOMP_SET_MODE_FILTER`).
+pub fn install_filter(program: &[u8]) -> io::Result<()> {
+    let instruction = |bytes: &[u8]| libc::sock_filter {
+        code: u16::from_ne_bytes([bytes[0], bytes[1]]),
+        jt: bytes[2],
+        jf: bytes[3],
+        k: u32::from_ne_bytes([bytes[4], bytes[5], bytes[6], bytes[7]]),
+    };
+    let mut instructions: Vec<libc::sock_filter> =
+        program.chunks_exact(8).map(instruction).collect();
+    let len = u16::try_from(instructions.len()).map_err(io::Error::other)?;
+    let program = libc::sock_fprog {
+        len,
+        filter: instructions.as_mut_ptr(),
+    };
+    // SAFETY: `program` points to `len` instructions that outlive the call; the kernel copies them
+    // and checks them itself.
+    let answer = unsafe {
+        libc::syscall(
+            libc::SYS_seccomp,
+            libc::SECCOMP_SET_MODE_FILTER,
+            0,
+            &raw const program,
+        )
+    };
+    if answer == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
 /// Gives every signal its default disposition: the Rust runtime ignores SIGPIPE, and an ignored
 /// signal stays ignored over exec.
 pub fn default_signal_dispositions() {

@@ -4,8 +4,8 @@ use std::os::fd::AsFd;
 
 use anyhow::{Context, Result};
 
-use super::{RunFailed, stack};
-use crate::container::Claim;
+use super::{RunFailed, filter, stack};
+use crate::container::{Claim, Places};
 use crate::init::protocol::{self, FromParent};
 use crate::init::{self, Birth};
 use crate::kernel::netlink::{Netlink, VethPair};
@@ -25,6 +25,7 @@ pub(super) struct Running {
 
 /// Makes what the record names and starts the process.
 pub(super) fn launch(
+    places: &Places,
     proof: &SingleThreaded,
     claim: &Claim,
     plan: &RunPlan,
@@ -34,8 +35,9 @@ pub(super) fn launch(
     let signals = Signals::take().map_err(anyhow::Error::from)?;
     stack::make_directories(plan)?;
     limit(plan)?;
+    let filter = filter::compiled(places, plan)?;
     let (channel, child_channel) = socket::pair().map_err(anyhow::Error::from)?;
-    let child = clone(proof, plan, &signals, &channel, child_channel)?;
+    let child = clone(proof, plan, &filter, &signals, &channel, child_channel)?;
     let started = attach(claim, plan, bridge, &child)
         .and_then(|()| Ok(protocol::send(&channel, &FromParent::Proceed, None)?));
     if let Err(error) = started {
@@ -57,6 +59,7 @@ fn limit(plan: &RunPlan) -> Result<()> {
 fn clone(
     proof: &SingleThreaded,
     plan: &RunPlan,
+    filter: &[u8],
     signals: &Signals,
     channel: &End,
     child_channel: End,
@@ -71,6 +74,7 @@ fn clone(
             let mask = signals.mask_before();
             init::enter(Birth {
                 plan,
+                filter,
                 channel: child_channel,
                 mask,
             })

@@ -18,6 +18,7 @@ pub mod prepare;
 pub mod recover;
 pub mod teardown;
 
+mod filter;
 mod launch;
 mod network;
 mod stack;
@@ -73,7 +74,7 @@ pub fn run(
     let start = || -> Result<(RunPlan, Running), RunFailed> {
         let plan = plan::plan(request, &image.config, given)?;
         record(places, &plan, &image)?;
-        let running = launch::launch(&proof, &claim, &plan, bridge)?;
+        let running = launch::launch(places, &proof, &claim, &plan, bridge)?;
         Ok((plan, running))
     };
     let (plan, running) = match start() {

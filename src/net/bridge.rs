@@ -313,7 +313,9 @@ pub fn hardware_address(address: Ipv4Addr) -> [u8; 6] {
 
 /// The same as text, for `ip link`.
 pub fn hardware_text(address: Ipv4Addr) -> String {
-    hardware_address(address).map(|byte| format!("{byte:02x}")).join(":")
+    hardware_address(address)
+        .map(|byte| format!("{byte:02x}"))
+        .join(":")
 }
 
 /// What `ip link` shows beside the bridge: whose it is.

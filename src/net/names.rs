@@ -92,10 +92,10 @@ pub fn host_resolv_conf() -> String {
     const UPSTREAM: &str = "/run/systemd/resolve/resolv.conf";
     let text = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
     let stub = IpAddr::from([127, 0, 0, 53]);
-    if name_servers(&text).eq([stub]) {
-        if let Ok(upstream) = fs::read_to_string(UPSTREAM) {
-            return upstream;
-        }
+    if name_servers(&text).eq([stub])
+        && let Ok(upstream) = fs::read_to_string(UPSTREAM)
+    {
+        return upstream;
     }
     text
 }

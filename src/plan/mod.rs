@@ -6,6 +6,7 @@
 
 pub mod explain;
 mod process;
+mod seccomp;
 pub mod request;
 mod spec;
 

@@ -9,7 +9,7 @@ use oci_spec::runtime::{
     Spec, SpecBuilder, UserBuilder,
 };
 
-use super::{AnonymousVolume, Error, Given, NetworkMode, RunRequest, process};
+use super::{AnonymousVolume, Error, Given, NetworkMode, RunRequest, process, seccomp};
 use crate::container::Files;
 use crate::net::names;
 
@@ -94,6 +94,7 @@ pub(super) fn runtime_spec(
         .masked_paths(MASKED.map(ToOwned::to_owned).to_vec())
         .readonly_paths(READ_ONLY.map(ToOwned::to_owned).to_vec())
         .devices(Vec::new())
+        .seccomp(seccomp::default_profile()?)
         .build()?;
     let root = RootBuilder::default()
         .path(given.files.rootfs())

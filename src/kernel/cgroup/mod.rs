@@ -143,7 +143,7 @@ impl Hierarchy {
             Version::V1 => 0x0027_e0eb,
             Version::V2 => 0x6367_7270,
         };
-        rustix::fs::statfs(&self.mount).is_ok_and(|found| found.f_type as i64 == magic)
+        rustix::fs::statfs(&self.mount).is_ok_and(|found| found.f_type == magic)
     }
 }
 
