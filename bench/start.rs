@@ -25,7 +25,7 @@ fn main() {
         .unwrap_or(40);
     let place = Place::new();
     let mut candidates = candidates(&place);
-    candidates.retain(|candidate| works(candidate));
+    candidates.retain(works);
     for round in 0..rounds + WARM_UP {
         for candidate in &mut candidates {
             let time = time(&mut (candidate.command)(round));

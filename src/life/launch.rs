@@ -103,13 +103,18 @@ fn attach(claim: &Claim, plan: &RunPlan, bridge: Option<Ready>, child: &Child) -
         return Ok(());
     };
     let mut netlink = Netlink::open()?;
+    let hardware = bridge::hardware_address(bridged.address);
     netlink.add_veth(&VethPair {
         host: &bridged.veth,
         bridge: ready.index,
         peer: init::INTERFACE,
-        peer_hardware: bridge::hardware_address(bridged.address),
+        peer_hardware: hardware,
         peer_pid: child.pid,
     })?;
+    // Whoever had the address before may be dying still, its port not yet gone.
+    if let Some(port) = netlink.link(&bridged.veth)? {
+        netlink.claim_hardware_address(port.index, &bridged.veth, hardware)?;
+    }
     Ok(())
 }
 

@@ -116,7 +116,7 @@ impl Script {
             }
         }
         for path in plan.cgroup.paths() {
-            self.line(format!("mkdir {}", quoted_path(&path)));
+            self.line(format!("mkdir -p {}", quoted_path(&path)));
         }
         for setting in plan.cgroup.settings(&plan.limits) {
             let (value, file) = (quoted(&setting.value), quoted_path(&setting.file));
@@ -438,6 +438,11 @@ impl Script {
                     "ip link set {} master {} up",
                     bridged.veth, bridged.bridge
                 ));
+                self.line(format!(
+                    "bridge fdb replace {} dev {} master static",
+                    hardware_text(bridged.address),
+                    bridged.veth
+                ));
             }
             self.line("echo go > \"$C/go\"");
             self.line("status=0; wait $child || status=$?");
@@ -459,7 +464,7 @@ impl Script {
         }
         for (parent, _) in plan.cgroup.preparations() {
             let parent = quoted_path(&parent);
-            self.line(format!("    rmdir --ignore-fail-on-non-empty {parent}"));
+            self.line(format!("    rmdir {parent} 2> /dev/null || true"));
         }
         if plan.remove {
             self.line("    rm -rf \"$C\"");
