@@ -10,6 +10,7 @@ mod harness;
 mod hostile;
 mod images;
 mod import;
+mod lifecycle;
 mod limits;
 mod network;
 mod namespaces;

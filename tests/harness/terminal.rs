@@ -168,6 +168,23 @@ impl Session {
         )
     }
 
+    /// Closes the terminal, as a window that goes away, and waits for the program to end.
+    #[track_caller]
+    pub(crate) fn hang_up(self) {
+        let Self {
+            terminal,
+            mut process,
+            ..
+        } = self;
+        drop(terminal);
+        while !process.ends_by(Instant::now() + Duration::from_millis(20)) {
+            assert!(
+                Instant::now() < process.deadline(),
+                "the program did not end with its terminal"
+            );
+        }
+    }
+
     /// Takes in what there is; false if there was nothing.
     fn absorb(&mut self) -> bool {
         let mut buffer = [0; 4096];
