@@ -173,7 +173,7 @@ impl Session {
     pub(crate) fn hang_up(self) {
         let Self {
             terminal,
-            mut process,
+            process,
             ..
         } = self;
         drop(terminal);
