@@ -172,9 +172,7 @@ impl Session {
     #[track_caller]
     pub(crate) fn hang_up(self) {
         let Self {
-            terminal,
-            process,
-            ..
+            terminal, process, ..
         } = self;
         drop(terminal);
         while !process.ends_by(Instant::now() + Duration::from_millis(20)) {
