@@ -43,6 +43,8 @@ pub struct Link {
     pub up: bool,
     /// Whether it is a bridge.
     pub is_bridge: bool,
+    /// Index of the bridge that it is a port of.
+    pub controller: Option<u32>,
     /// The free text that `ip link` shows as `alias`.
     pub alias: Option<String>,
 }
@@ -96,6 +98,21 @@ impl Netlink {
             Err(errno) if errno == libc::ENODEV => Ok(None),
             Err(errno) => Err(refused("look up link", name, errno)),
         }
+    }
+
+    /// The names of a bridge's ports.
+    pub fn ports(&mut self, bridge: &Link) -> Result<Vec<String>> {
+        let mut message = LinkMessage::default();
+        message
+            .attributes
+            .push(LinkAttribute::Controller(bridge.index));
+        let answers = self
+            .ask(RouteNetlinkMessage::GetLink(message), NLM_F_DUMP)
+            .map_err(|errno| refused("list ports of", &bridge.name, errno))?;
+        // A kernel that does not know the filter lists every link.
+        let is_port = |link: &Link| link.controller == Some(bridge.index);
+        let links = answers.into_iter().filter_map(into_link);
+        Ok(links.filter(is_port).map(|link| link.name).collect())
     }
 
     /// Makes a bridge that is up, with a hardware address of its own: without one it takes over
@@ -350,11 +367,13 @@ fn into_link(message: RouteNetlinkMessage) -> Option<Link> {
         name: String::new(),
         up: message.header.flags.contains(LinkFlags::Up),
         is_bridge: false,
+        controller: None,
         alias: None,
     };
     for attribute in message.attributes {
         match attribute {
             LinkAttribute::IfName(name) => link.name = name,
+            LinkAttribute::Controller(index) => link.controller = Some(index),
             LinkAttribute::IfAlias(alias) => link.alias = Some(alias),
             LinkAttribute::LinkInfo(info) => {
                 link.is_bridge = info.contains(&LinkInfo::Kind(InfoKind::Bridge));

@@ -120,6 +120,14 @@ pub fn remove(wanted: &Wanted<'_>) -> Result<bool, Error> {
     let network = remembered(wanted.file)?;
     if let Some(link) = &link {
         check_owner(link, network.is_some(), wanted)?;
+        // No container is on it, but the kernel may still be about to remove the last one's port.
+        for port in netlink
+            .ports(link)?
+            .iter()
+            .filter(|name| name.starts_with("veth"))
+        {
+            netlink.remove_link(port)?;
+        }
         netlink.remove_link(wanted.bridge)?;
     }
     if let Some(network) = &network {
