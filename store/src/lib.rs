@@ -38,6 +38,7 @@ mod layout;
 mod lock;
 
 mod archive;
+mod compression;
 mod layer;
 mod xattr;
 

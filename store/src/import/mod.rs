@@ -10,10 +10,8 @@
 //! not depend on how the input was compressed. Nothing that is written depends on the clock, the
 //! host or the order of a directory: the same input gives the same digests everywhere.
 
-mod compression;
 mod names;
 mod pack;
-mod sniff;
 mod xattrs;
 
 use std::fs::File;
@@ -21,6 +19,7 @@ use std::io::{self, Read, Seek, Write};
 use std::path::Path;
 
 use crate::change::Change;
+use crate::compression::Decompressor;
 use crate::digest::{DiffId, Digest, Hasher};
 use crate::error::{Context, Error, Result};
 use crate::image::Image;
@@ -217,7 +216,7 @@ impl Store {
                 total,
             } => {
                 let mut sink = Sink::new(file, name, limit);
-                compression::decompress(reader, name, total, &mut sink, progress)?;
+                decompress(reader, name, total, &mut sink, progress)?;
                 sink.finish()
             }
             ImportSource::Directory(path) => {
@@ -337,6 +336,29 @@ impl<'a> Sink<'a> {
             digest: self.hasher.finish(),
             size: self.size,
         })
+    }
+}
+
+/// Decompresses everything into the sink.
+fn decompress(
+    reader: &mut dyn Read,
+    name: &str,
+    total: Option<u64>,
+    sink: &mut Sink<'_>,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<()> {
+    let mut input = Decompressor::new(reader, name)?;
+    let mut buffer = vec![0; COPY_BUFFER];
+    loop {
+        let filled = input.fill(&mut buffer)?;
+        sink.write(&buffer[..filled])?;
+        progress(Progress::Reading {
+            bytes: input.consumed(),
+            total,
+        });
+        if filled < buffer.len() {
+            return Ok(());
+        }
     }
 }
 

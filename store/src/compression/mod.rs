@@ -3,65 +3,79 @@
 //! Memory: a decoder needs its window, and says so in its header before it has proved anything. The
 //! limits keep the whole process under 64 MiB whatever the input.
 
+mod sniff;
+
 use std::cell::Cell;
 use std::io::{self, BufRead, BufReader, Read};
 use std::rc::Rc;
 
-use super::sniff::{self, Format};
-use super::{COPY_BUFFER, Progress, Sink};
 use crate::error::{Error, Result};
+use sniff::Format;
 
 /// zstd: 32 MiB, what levels up to 19 (8 MiB) and --ultra -20 (32 MiB) use.
 const ZSTD_WINDOW_LOG: u32 = 25;
 /// xz: the decoder of level 8 (a dictionary of 32 MiB) needs 33 MiB, that of level 9 65 MiB.
 const XZ_MEMORY: u64 = 48 << 20;
 const MIB: u64 = 1 << 20;
+const READ_BUFFER: usize = 256 << 10;
 
-/// Decompresses everything into the sink.
-pub(super) fn decompress(
-    reader: &mut dyn Read,
-    name: &str,
-    total: Option<u64>,
-    sink: &mut Sink<'_>,
-    progress: &mut dyn FnMut(Progress),
-) -> Result<()> {
-    let count = Rc::new(Cell::new(0));
-    let counting = Counting {
-        reader,
-        count: Rc::clone(&count),
-    };
-    let input = Peeked::new(BufReader::with_capacity(COPY_BUFFER, counting))
-        .map_err(|source| decompress_error(name, Format::Tar, source))?;
-    let start = input.start.clone();
-    let Some(format) = sniff::sniff(&start) else {
-        return Err(refused(
-            name,
-            &format!("it holds {}", sniff::describe(&start)),
-        ));
-    };
-    let mut decoder =
-        decoder(input, format).map_err(|source| decompress_error(name, format, source))?;
-    let mut buffer = vec![0; COPY_BUFFER];
-    let mut first = true;
-    loop {
-        let filled = fill(&mut *decoder, &mut buffer)
-            .map_err(|source| decoder_error(name, format, &start, source))?;
-        if first && sniff::sniff(&buffer[..filled]) != Some(Format::Tar) {
-            let inside = sniff::describe(&buffer[..filled]);
+/// The uncompressed tar in an input that is plain or compressed with gzip, zstd, xz or bzip2.
+pub(crate) struct Decompressor<'a> {
+    name: &'a str,
+    format: Format,
+    start: Vec<u8>,
+    decoder: Box<dyn Read + 'a>,
+    count: Rc<Cell<u64>>,
+    first: bool,
+}
+
+impl<'a> Decompressor<'a> {
+    /// Looks at the input's beginning. `name` is what errors call it.
+    pub(crate) fn new(reader: &'a mut dyn Read, name: &'a str) -> Result<Self> {
+        let count = Rc::new(Cell::new(0));
+        let counting = Counting {
+            reader,
+            count: Rc::clone(&count),
+        };
+        let input = Peeked::new(BufReader::with_capacity(READ_BUFFER, counting))
+            .map_err(|source| decompress_error(name, Format::Tar, source))?;
+        let start = input.start.clone();
+        let Some(format) = sniff::sniff(&start) else {
             return Err(refused(
                 name,
-                &format!("{} data that holds {inside}", format.name()),
+                &format!("it holds {}", sniff::describe(&start)),
+            ));
+        };
+        let decoder =
+            decoder(input, format).map_err(|source| decompress_error(name, format, source))?;
+        Ok(Self {
+            name,
+            format,
+            start,
+            decoder,
+            count,
+            first: true,
+        })
+    }
+
+    /// Fills the buffer; less than that only at the end.
+    pub(crate) fn fill(&mut self, buffer: &mut [u8]) -> Result<usize> {
+        let filled = fill(&mut *self.decoder, buffer)
+            .map_err(|source| decoder_error(self.name, self.format, &self.start, source))?;
+        if self.first && sniff::sniff(&buffer[..filled]) != Some(Format::Tar) {
+            let inside = sniff::describe(&buffer[..filled]);
+            return Err(refused(
+                self.name,
+                &format!("{} data that holds {inside}", self.format.name()),
             ));
         }
-        first = false;
-        sink.write(&buffer[..filled])?;
-        progress(Progress::Reading {
-            bytes: count.get(),
-            total,
-        });
-        if filled < buffer.len() {
-            return Ok(());
-        }
+        self.first = false;
+        Ok(filled)
+    }
+
+    /// How many bytes of the input have been read.
+    pub(crate) fn consumed(&self) -> u64 {
+        self.count.get()
     }
 }
 
