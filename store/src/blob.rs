@@ -5,7 +5,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags};
 
@@ -13,18 +13,36 @@ use crate::digest::Digest;
 use crate::error::{Context, Error, Result};
 use crate::ingest::Temporary;
 use crate::layout::Store;
-use crate::{ingest, lock};
+use crate::{dir, ingest, lock};
 
 /// The largest manifest, config or index that is read into memory.
 const SMALL: u64 = 4 << 20;
 
-/// A blob that nobody removes while this lives: held shared if it was there, and exclusively, as it
-/// was made, if it was not.
+/// A blob that nobody removes while this lives: it carries a shared lock.
 #[must_use]
-pub(crate) struct Held(#[expect(dead_code, reason = "its lock is what matters")] OwnedFd);
+pub struct Held(OwnedFd);
+
+impl Held {
+    pub(crate) fn new(locked: OwnedFd) -> Self {
+        Self(locked)
+    }
+
+    /// How long the blob is.
+    pub(crate) fn size(&self) -> io::Result<u64> {
+        let stat = rustix::fs::fstat(&self.0)?;
+        Ok(u64::try_from(stat.st_size).unwrap_or(0))
+    }
+
+    /// The blob as a file, at its beginning, for reading.
+    pub(crate) fn file(&self) -> io::Result<File> {
+        // A description of its own: the position would be shared by a duplicate.
+        let path = format!("/proc/self/fd/{}", self.0.as_raw_fd());
+        File::open(path)
+    }
+}
 
 impl Store {
-    fn blob_path(&self, digest: Digest) -> String {
+    pub(crate) fn blob_path(&self, digest: Digest) -> String {
         self.root()
             .join("blobs/sha256")
             .join(digest.hex())
@@ -73,13 +91,22 @@ impl Store {
         let file = file
             .publish(self.blobs(), &digest.hex())
             .on("publish", || self.blob_path(digest))?;
+        self.share(&file)?;
         Ok(Held(file.into()))
     }
 
-    fn hold_blob(&self, digest: Digest) -> Result<Option<Held>> {
+    pub(crate) fn hold_blob(&self, digest: Digest) -> Result<Option<Held>> {
         let held = lock::open_shared(self.blobs(), &digest.hex(), OFlags::RDONLY)
             .on("lock", || self.blob_path(digest))?;
         Ok(held.map(Held))
+    }
+
+    /// Turns the exclusive lock on something that has just been published into a shared one.
+    /// Whoever removes anything holds the index lock: under it nobody can come in between.
+    pub(crate) fn share(&self, published: impl AsFd) -> Result<()> {
+        let root = dir::open(self.root_fd(), ".").on_path("open", self.root())?;
+        lock::exclusive(&root).on_path("lock", self.root())?;
+        lock::shared(published).on("share the lock on", || "what was published".to_owned())
     }
 
     /// Removes a blob nobody holds; its size if it was removed.

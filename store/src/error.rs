@@ -149,6 +149,24 @@ pub enum Error {
         /// The containers' ids.
         containers: Vec<String>,
     },
+    /// A manifest that is no image, or one this store cannot hold.
+    #[error("cannot use {object}: {reason}")]
+    Unsupported {
+        /// What it is: a manifest and its digest.
+        object: String,
+        /// Why not.
+        reason: String,
+    },
+    /// Something that arrived and is not what it was announced as.
+    #[error("{object}: expected {expected}, got {found}")]
+    Mismatch {
+        /// What it is called: a blob and its digest.
+        object: String,
+        /// What it should have been.
+        expected: String,
+        /// What it is.
+        found: String,
+    },
     /// An object of the store that is missing or does not say what it should.
     #[error("{object} is damaged: {reason}")]
     Damaged {

@@ -9,7 +9,8 @@
 //!   mybox.json               {"version":1}: the format of everything below
 //!   blobs/sha256/<hex>       manifests, configs and layers, by the digest of their bytes
 //!   layers/<diff id hex>/    layer.json and fs/, the unpacked tree
-//!   ingest/                  tmp-*: files and trees being made or thrown away; *.lock: single flight
+//!   ingest/                  tmp-*: files and trees being made or thrown away; *.lock: single flight;
+//!                            <hex>.partial: a download in progress, resumable by any process
 //! ```
 //!
 //! Rules every module keeps:
@@ -30,6 +31,7 @@ mod time;
 
 mod oci;
 
+mod arrival;
 mod blob;
 mod dir;
 mod index;
@@ -46,17 +48,24 @@ mod change;
 mod import;
 
 mod image;
+mod receive;
 mod remove;
 mod stack;
 
+pub use arrival::{Arrival, Follower, Partial};
+pub use blob::Held;
 pub use change::Change;
 pub use digest::{DiffId, Digest};
 pub use error::{Error, Result};
 pub use image::Image;
 pub use import::{ImportOptions, ImportSource, Progress, Warning};
+pub use layer::HeldLayer;
 pub use layout::Store;
 pub use oci::config::{Config, History, ImageConfig, RootFs};
+pub use oci::document::Document;
+pub use oci::manifest::{Descriptor, ImageIndex, Manifest};
 pub use platform::Platform;
+pub use receive::LayerStep;
 pub use reference::Reference;
 pub use remove::Removed;
 pub use stack::{Stack, StackLayer};

@@ -37,6 +37,49 @@ impl Platform {
     }
 }
 
+impl Platform {
+    /// How well something made for `offered` runs on this platform: the smaller the better, `None`
+    /// not at all. As containerd and podman choose: an arm processor runs what older ones run.
+    pub fn suits(&self, offered: &Self) -> Option<u32> {
+        if (&self.os, &self.architecture) != (&offered.os, &offered.architecture) {
+            return None;
+        }
+        match self.architecture.as_str() {
+            "arm" => {
+                let number = |platform: &Self| match platform.variant.as_deref() {
+                    None => Some(7),
+                    Some(variant) => variant.strip_prefix('v')?.parse::<u32>().ok(),
+                };
+                number(self)?.checked_sub(number(offered)?)
+            }
+            // The baseline needs no name.
+            "arm64" => same(self, offered, "v8"),
+            "amd64" => same(self, offered, "v1"),
+            _ => same(self, offered, ""),
+        }
+    }
+
+    /// Of several offers, by the index of each, the one that suits best; of equals the first.
+    pub fn choose<'a>(&self, offers: impl Iterator<Item = &'a Self>) -> Option<usize> {
+        offers
+            .enumerate()
+            .filter_map(|(number, offered)| Some((self.suits(offered)?, number)))
+            .min()
+            .map(|(_, number)| number)
+    }
+}
+
+/// Equal variants, or the baseline where a better one was asked for.
+fn same(wanted: &Platform, offered: &Platform, baseline: &str) -> Option<u32> {
+    let wanted = wanted.variant.as_deref().unwrap_or(baseline);
+    let offered = offered.variant.as_deref().unwrap_or(baseline);
+    if wanted == offered {
+        Some(0)
+    } else {
+        (offered == baseline).then_some(1)
+    }
+}
+
 impl FromStr for Platform {
     type Err = Error;
 
@@ -80,6 +123,36 @@ impl fmt::Display for Platform {
 #[cfg(test)]
 mod tests {
     use super::Platform;
+
+    #[test]
+    fn the_best_of_what_an_index_offers_is_chosen() {
+        let parse = |text: &str| text.parse::<Platform>().unwrap();
+        for (wanted, offers, chosen) in [
+            ("linux/amd64", &["linux/arm64", "linux/amd64"][..], Some(1)),
+            ("linux/amd64", &["linux/amd64/v3", "linux/amd64"], Some(1)),
+            ("linux/amd64", &["linux/amd64/v3"], None),
+            (
+                "linux/amd64/v3",
+                &["linux/amd64", "linux/amd64/v3"],
+                Some(1),
+            ),
+            (
+                "linux/amd64/v2",
+                &["linux/amd64/v3", "linux/amd64"],
+                Some(1),
+            ),
+            ("linux/arm/v7", &["linux/arm/v5", "linux/arm/v6"], Some(1)),
+            ("linux/arm/v6", &["linux/arm/v7", "linux/arm/v5"], Some(1)),
+            ("linux/arm", &["linux/arm/v6", "linux/arm/v7"], Some(1)),
+            ("linux/arm64", &["linux/arm64/v8"], Some(0)),
+            ("linux/arm64/v8", &["linux/arm64"], Some(0)),
+            ("linux/amd64", &["windows/amd64", "unknown/unknown"], None),
+            ("linux/riscv64", &["linux/riscv64"], Some(0)),
+        ] {
+            let offers: Vec<Platform> = offers.iter().map(|offer| parse(offer)).collect();
+            assert_eq!(parse(wanted).choose(offers.iter()), chosen, "{wanted}");
+        }
+    }
 
     #[test]
     fn platforms_parse_in_gos_names() {

@@ -47,6 +47,15 @@ impl Reference {
         self.digest
     }
 
+    /// As it is remembered: a tag beside a digest says nothing more, the digest decides.
+    pub fn without_redundant_tag(&self) -> Self {
+        let mut reference = self.clone();
+        if reference.digest.is_some() {
+            reference.tag = None;
+        }
+        reference
+    }
+
     /// Registry and repository as listings show them: `ubuntu`, `me/x`, `localhost:5000/x`.
     pub fn familiar_repository(&self) -> String {
         if self.registry != DOCKER_HUB {

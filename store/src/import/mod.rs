@@ -15,7 +15,7 @@ mod pack;
 mod xattrs;
 
 use std::fs::File;
-use std::io::{self, Read, Seek, Write};
+use std::io::{Read, Write};
 use std::path::Path;
 
 use crate::change::Change;
@@ -24,7 +24,7 @@ use crate::digest::{DiffId, Digest, Hasher};
 use crate::error::{Context, Error, Result};
 use crate::image::Image;
 use crate::ingest::Temporary;
-use crate::layer::{HeldLayer, Step};
+use crate::layer::{HeldLayer, LayDown, Step, lay_down_tar};
 use crate::layout::Store;
 use crate::oci::config::{Config, History, ImageConfig, RootFs};
 use crate::oci::manifest::{CONFIG, Descriptor, LAYER_TAR, MANIFEST, Manifest};
@@ -229,23 +229,20 @@ impl Store {
     }
 
     fn lay_down(&self, tar: &mut TakenIn, progress: &mut dyn FnMut(Progress)) -> Result<HeldLayer> {
-        let total = tar.size;
-        self.make_layer(
-            tar.digest.into(),
-            tar.digest,
-            tar.file.content_mut(),
-            &mut |step| {
-                progress(match step {
-                    Step::Waiting => Progress::Waiting,
-                    Step::Unpacking { entries, bytes } => Progress::Unpacking {
-                        entries,
-                        bytes,
-                        total,
-                    },
-                    Step::Flushing => Progress::Flushing,
-                });
-            },
-        )
+        let (digest, total) = (tar.digest, tar.size);
+        let file = tar.file.content_mut();
+        let lay_down: LayDown<'_> = &mut |root, told| lay_down_tar(file, root, told);
+        self.make_layer(digest.into(), digest, lay_down, &mut |step| {
+            progress(match step {
+                Step::Waiting => Progress::Waiting,
+                Step::Unpacking { entries, bytes } => Progress::Unpacking {
+                    entries,
+                    bytes,
+                    total,
+                },
+                Step::Flushing => Progress::Flushing,
+            });
+        })
     }
 
     fn put_json<T: serde::Serialize>(
@@ -358,20 +355,6 @@ fn decompress(
         });
         if filled < buffer.len() {
             return Ok(());
-        }
-    }
-}
-
-/// Hashes a file from its beginning.
-pub(crate) fn hash_file(file: &mut File, hasher: &mut Hasher) -> io::Result<()> {
-    file.rewind()?;
-    let mut buffer = vec![0; COPY_BUFFER];
-    loop {
-        match file.read(&mut buffer) {
-            Ok(0) => return Ok(()),
-            Ok(read) => hasher.update(&buffer[..read]),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
         }
     }
 }

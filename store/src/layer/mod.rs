@@ -8,10 +8,11 @@
 //! The directory itself is the lock: whoever uses the layer has a shared flock on it, whoever
 //! removes it takes the exclusive one, moves it to `ingest/` and deletes it there.
 
+mod inflate;
 pub(crate) mod unpack;
 
 use std::fs::File;
-use std::io::{BufReader, Seek, Write};
+use std::io::{BufReader, Read, Seek, Write};
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags};
@@ -62,11 +63,15 @@ impl Record {
 }
 
 /// A layer that nobody removes while this lives.
-pub(crate) struct HeldLayer {
+pub struct HeldLayer {
     /// Carries the lock.
     _directory: OwnedFd,
     pub(crate) record: Record,
 }
+
+/// Fills the layer's empty tree, and tells entries and bytes of the uncompressed tar so far.
+pub(crate) type LayDown<'a> =
+    &'a mut dyn FnMut(OwnedFd, &mut dyn FnMut(u64, u64)) -> Result<unpack::Summary>;
 
 /// How far the unpacking is.
 pub(crate) enum Step {
@@ -98,7 +103,7 @@ impl Store {
         lock::open_shared(self.layers(), &layer.hex(), flags).on("lock", || self.layer_path(layer))
     }
 
-    fn hold_layer_with_record(&self, layer: DiffId) -> Result<Option<HeldLayer>> {
+    pub(crate) fn hold_layer_with_record(&self, layer: DiffId) -> Result<Option<HeldLayer>> {
         let Some(directory) = self.hold_layer(layer)? else {
             return Ok(None);
         };
@@ -110,13 +115,13 @@ impl Store {
         }))
     }
 
-    /// Holds a layer, unpacking it from its uncompressed tar if it is not there. One process does
-    /// that at a time; the others wait and find it done.
+    /// Holds a layer, laying it down with `lay_down` if it is not there. One process does that at a
+    /// time; the others wait and find it done.
     pub(crate) fn make_layer(
         &self,
         layer: DiffId,
         blob: Digest,
-        tar: &mut File,
+        lay_down: LayDown<'_>,
         progress: &mut dyn FnMut(Step),
     ) -> Result<HeldLayer> {
         if let Some(held) = self.hold_layer_with_record(layer)? {
@@ -131,7 +136,10 @@ impl Store {
             return Ok(held);
         }
         let tree = Temporary::directory(self.ingest()).on("create", path)?;
-        let summary = unpack_into(tree.content(), tar, progress)?;
+        let root = make_tree(tree.content()).on("create", path)?;
+        let summary = lay_down(root, &mut |entries, bytes| {
+            progress(Step::Unpacking { entries, bytes });
+        })?;
         let record = Record {
             version: VERSION,
             form: UNPACKED.to_owned(),
@@ -149,10 +157,25 @@ impl Store {
         let directory = tree
             .publish(self.layers(), &layer.hex())
             .on("publish", path)?;
+        self.share(&directory)?;
         Ok(HeldLayer {
             _directory: directory,
             record,
         })
+    }
+
+    /// Holds a layer, laying it down from a blob, plain or compressed, if it is not there.
+    pub(crate) fn make_layer_from(
+        &self,
+        layer: DiffId,
+        blob: Digest,
+        source: &mut (dyn Read + Send),
+        progress: &mut dyn FnMut(Step),
+    ) -> Result<HeldLayer> {
+        let name = format!("layer {blob}");
+        let lay_down: LayDown<'_> =
+            &mut |root, told| inflate::lay_down(source, &name, layer, root, told);
+        self.make_layer(layer, blob, lay_down, progress)
     }
 
     /// Removes a layer nobody holds; its size if it was removed.
@@ -179,21 +202,19 @@ impl Store {
     }
 }
 
-fn unpack_into(
-    directory: &OwnedFd,
+fn make_tree(directory: &OwnedFd) -> Result<OwnedFd, Errno> {
+    rustix::fs::mkdirat(directory, TREE, Mode::from_raw_mode(0o755))?;
+    dir::open(directory, TREE)
+}
+
+/// Lays a layer down from its uncompressed tar, whose digest is known to be right.
+pub(crate) fn lay_down_tar(
     tar: &mut File,
-    progress: &mut dyn FnMut(Step),
+    root: OwnedFd,
+    progress: &mut dyn FnMut(u64, u64),
 ) -> Result<unpack::Summary> {
-    let make = || {
-        rustix::fs::mkdirat(directory, TREE, Mode::from_raw_mode(0o755))?;
-        dir::open(directory, TREE)
-    };
-    let root = make().on("create", || "the layer's tree".to_owned())?;
     tar.rewind().on("rewind", || "the archive".to_owned())?;
-    let source = BufReader::with_capacity(READ_BUFFER, tar);
-    unpack::unpack(source, root, &mut |entries, bytes| {
-        progress(Step::Unpacking { entries, bytes });
-    })
+    unpack::unpack(BufReader::with_capacity(READ_BUFFER, tar), root, progress)
 }
 
 fn write_record(directory: &OwnedFd, record: &Record) -> std::io::Result<()> {

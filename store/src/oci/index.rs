@@ -8,6 +8,8 @@ use super::manifest::Descriptor;
 use crate::digest::Digest;
 
 pub(crate) const REF_NAME: &str = "org.opencontainers.image.ref.name";
+/// The image index that a manifest was chosen from when it was pulled.
+pub(crate) const INDEX_DIGEST: &str = "io.mybox.index";
 
 /// The index: one descriptor for each tag of each manifest, and one without a name for a manifest
 /// that has no tag.

@@ -5,19 +5,61 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
+use crate::platform::Platform;
 
 pub(crate) const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
+pub(crate) const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
 pub(crate) const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
 pub(crate) const LAYER_TAR: &str = "application/vnd.oci.image.layer.v1.tar";
+const LAYERS: [&str; 6] = [
+    LAYER_TAR,
+    "application/vnd.oci.image.layer.v1.tar+gzip",
+    "application/vnd.oci.image.layer.v1.tar+zstd",
+    "application/vnd.docker.image.rootfs.diff.tar",
+    "application/vnd.docker.image.rootfs.diff.tar.gzip",
+    "application/vnd.docker.image.rootfs.diff.tar.zstd",
+];
+const NON_DISTRIBUTABLE: [&str; 2] = [
+    "application/vnd.oci.image.layer.nondistributable.",
+    "application/vnd.docker.image.rootfs.foreign.",
+];
+
+/// What a layer is, by its media type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LayerKind {
+    /// A tar, plain or compressed: which, its bytes tell.
+    Tar,
+    /// One that registries do not have.
+    NonDistributable,
+    Unknown,
+}
+
+pub(crate) fn layer_kind(media_type: &str) -> LayerKind {
+    if LAYERS.contains(&media_type) {
+        LayerKind::Tar
+    } else if NON_DISTRIBUTABLE
+        .iter()
+        .any(|kind| media_type.starts_with(kind))
+    {
+        LayerKind::NonDistributable
+    } else {
+        LayerKind::Unknown
+    }
+}
 
 /// Names a blob: what it is, how long, and where.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Descriptor {
-    pub(crate) media_type: String,
-    pub(crate) digest: Digest,
-    pub(crate) size: u64,
+pub struct Descriptor {
+    /// What the blob is.
+    pub media_type: String,
+    /// The digest of its bytes.
+    pub digest: Digest,
+    /// How many bytes it has.
+    pub size: u64,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) annotations: BTreeMap<String, String>,
     /// What this crate has no use for, kept as it came.
@@ -27,8 +69,36 @@ pub(crate) struct Descriptor {
 
 impl Descriptor {
     /// Whether it names an image's manifest, in OCI's or Docker's words.
-    pub(crate) fn is_manifest(&self) -> bool {
+    pub fn is_manifest(&self) -> bool {
         self.media_type == MANIFEST || self.media_type == DOCKER_MANIFEST
+    }
+
+    /// Whether it names an index, in OCI's or Docker's words.
+    pub fn is_index(&self) -> bool {
+        self.media_type == INDEX || self.media_type == DOCKER_LIST
+    }
+
+    /// The platform it is for, as far as it says.
+    pub fn platform(&self) -> Option<Platform> {
+        let platform = self.other.get("platform")?;
+        let word = |key: &str| {
+            let text = platform.get(key).and_then(serde_json::Value::as_str);
+            text.filter(|text| !text.is_empty()).map(str::to_owned)
+        };
+        Some(Platform {
+            os: word("os")?,
+            architecture: word("architecture")?,
+            variant: word("variant"),
+        })
+    }
+
+    /// Where else its bytes are said to be.
+    pub(crate) fn urls(&self) -> Vec<&str> {
+        let urls = self.other.get("urls").and_then(serde_json::Value::as_array);
+        urls.into_iter()
+            .flatten()
+            .filter_map(serde_json::Value::as_str)
+            .collect()
     }
 
     pub(crate) fn new(media_type: &str, digest: Digest, size: u64) -> Self {
@@ -45,10 +115,27 @@ impl Descriptor {
 /// One image for one platform.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Manifest {
+pub struct Manifest {
     pub(crate) schema_version: u32,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) media_type: Option<String>,
-    pub(crate) config: Descriptor,
-    pub(crate) layers: Vec<Descriptor>,
+    /// Its config.
+    pub config: Descriptor,
+    /// Its layers' blobs, base first.
+    pub layers: Vec<Descriptor>,
+}
+
+impl Manifest {
+    /// Whether it is an image's, not that of some other artifact.
+    pub fn is_image(&self) -> bool {
+        self.config.media_type == CONFIG || self.config.media_type == DOCKER_CONFIG
+    }
+}
+
+/// A choice of manifests (OCI image-spec: image-index.md; Docker calls it a manifest list).
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ImageIndex {
+    /// What there is to choose from, in order of preference.
+    pub manifests: Vec<Descriptor>,
 }

@@ -4,5 +4,6 @@
 //! document would get other bytes each time, and drop fields they do not know.
 
 pub(crate) mod config;
+pub(crate) mod document;
 pub(crate) mod index;
 pub(crate) mod manifest;

@@ -1,0 +1,131 @@
+//! From a layer's blob to its tree, in two threads with a bounded number of buffers between them:
+//!
+//! ```text
+//! blob -> inflate -> diff id -> [full buffers] -> entries -> files
+//!                       ^--------[empty ones]--------'
+//! ```
+//!
+//! The digest of the uncompressed bytes is what the layer is called: whatever the blob said it was,
+//! a layer that comes out of here is the one that was asked for.
+
+use std::io::{self, Read};
+use std::os::fd::OwnedFd;
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+
+use super::unpack;
+use crate::compression::Decompressor;
+use crate::digest::{DiffId, Hasher};
+use crate::error::{Error, Result};
+
+const BUFFER: usize = 256 << 10;
+const BUFFERS: usize = 6;
+
+/// Lays a layer down from its blob, plain or compressed. `name` is what errors call the blob.
+pub(crate) fn lay_down(
+    blob: &mut (dyn Read + Send),
+    name: &str,
+    layer: DiffId,
+    root: OwnedFd,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<unpack::Summary> {
+    let (full, filled) = sync_channel(BUFFERS);
+    let (empty, emptied) = channel();
+    for _ in 0..BUFFERS {
+        // The receiver lives in this function.
+        let _ = empty.send(Vec::with_capacity(BUFFER));
+    }
+    std::thread::scope(|scope| {
+        let inflating = scope.spawn(move || inflate(blob, name, &full, &emptied));
+        let mut pieces = Pieces::new(filled, empty);
+        // What follows the end of the archive belongs to the diff id as well.
+        let laid = unpack::unpack(&mut pieces, root, progress).inspect(|_| pieces.drain());
+        drop(pieces);
+        let inflated = inflating
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        let summary = laid?;
+        match inflated {
+            Some(found) if found == layer => Ok(summary),
+            Some(found) => Err(Error::Mismatch {
+                object: name.to_owned(),
+                expected: format!("a layer with diff id {layer}"),
+                found: found.to_string(),
+            }),
+            None => unreachable!("inflating stops early only when laying down has failed"),
+        }
+    })
+}
+
+/// Sends the uncompressed bytes on; the diff id, or `None` if nobody wants them any more.
+fn inflate(
+    blob: &mut dyn Read,
+    name: &str,
+    full: &SyncSender<Vec<u8>>,
+    emptied: &Receiver<Vec<u8>>,
+) -> Result<Option<DiffId>> {
+    let mut input = Decompressor::new(blob, name)?;
+    let mut hasher = Hasher::default();
+    loop {
+        let Ok(mut buffer) = emptied.recv() else {
+            return Ok(None);
+        };
+        buffer.resize(BUFFER, 0);
+        let filled = input.fill(&mut buffer)?;
+        buffer.truncate(filled);
+        hasher.update(&buffer);
+        if full.send(buffer).is_err() {
+            return Ok(None);
+        }
+        if filled < BUFFER {
+            return Ok(Some(hasher.finish().into()));
+        }
+    }
+}
+
+/// The receiving end as a reader.
+struct Pieces {
+    filled: Receiver<Vec<u8>>,
+    empty: Sender<Vec<u8>>,
+    current: Vec<u8>,
+    given: usize,
+}
+
+impl Pieces {
+    fn new(filled: Receiver<Vec<u8>>, empty: Sender<Vec<u8>>) -> Self {
+        Self {
+            filled,
+            empty,
+            current: Vec::new(),
+            given: 0,
+        }
+    }
+
+    /// Takes the next buffer; false at the end.
+    fn advance(&mut self) -> bool {
+        let Ok(next) = self.filled.recv() else {
+            return false;
+        };
+        let done = std::mem::replace(&mut self.current, next);
+        self.given = 0;
+        // The other side has gone when it has sent its last buffer.
+        let _ = self.empty.send(done);
+        true
+    }
+
+    fn drain(&mut self) {
+        while self.advance() {}
+    }
+}
+
+impl Read for Pieces {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.given == self.current.len() {
+            if !self.advance() {
+                return Ok(0);
+            }
+        }
+        let read = (&self.current[self.given..]).read(buffer)?;
+        self.given += read;
+        Ok(read)
+    }
+}

@@ -1,0 +1,164 @@
+//! Images that come from elsewhere, a registry or an archive: their layers laid down from blobs that
+//! may still be arriving, their manifest named last.
+//!
+//! ```text
+//! expect_blob -> Partial -> follow -> receive_layer      one for each layer, in parallel
+//!             put_document (config, manifest, index)
+//!             name_image                                 index.json, the last step
+//! ```
+//! Everything is held by its giver from the moment it is there until the index names it.
+
+use std::io::Read;
+
+use crate::blob::Held;
+use crate::digest::{DiffId, Digest};
+use crate::error::{Context, Error, Result};
+use crate::layer::{HeldLayer, Step};
+use crate::layout::Store;
+use crate::oci::config::ImageConfig;
+use crate::oci::index::INDEX_DIGEST;
+use crate::oci::manifest::{Descriptor, Manifest};
+use crate::platform::Platform;
+use crate::reference::Reference;
+
+/// How far the laying down of a layer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LayerStep {
+    /// Another process is laying it down; waiting for it.
+    Waiting,
+    /// Bytes of uncompressed tar so far.
+    Unpacking {
+        /// Files, directories and the rest.
+        entries: u64,
+        /// Bytes of uncompressed tar.
+        bytes: u64,
+    },
+    /// Writing it to the disk.
+    Flushing,
+}
+
+impl Store {
+    /// Holds a layer, if it is there.
+    pub fn hold_unpacked(&self, layer: DiffId) -> Result<Option<HeldLayer>> {
+        self.hold_layer_with_record(layer)
+    }
+
+    /// Holds a layer, laying it down from its blob if it is not there. Whatever the blob is, the
+    /// result is the layer with this diff id or an error.
+    pub fn receive_layer(
+        &self,
+        layer: DiffId,
+        blob: Digest,
+        source: &mut (dyn Read + Send),
+        progress: &mut dyn FnMut(LayerStep),
+    ) -> Result<HeldLayer> {
+        self.make_layer_from(layer, blob, source, &mut |step| {
+            progress(match step {
+                Step::Waiting => LayerStep::Waiting,
+                Step::Unpacking { entries, bytes } => LayerStep::Unpacking { entries, bytes },
+                Step::Flushing => LayerStep::Flushing,
+            });
+        })
+    }
+
+    /// Holds a layer, laying it down from its blob in the store if it is not there.
+    pub fn receive_layer_from_blob(
+        &self,
+        layer: DiffId,
+        blob: Digest,
+        held: &Held,
+        progress: &mut dyn FnMut(LayerStep),
+    ) -> Result<HeldLayer> {
+        let mut file = held.file().on("open", || blob.to_string())?;
+        self.receive_layer(layer, blob, &mut file, progress)
+    }
+
+    /// Stores a config, a manifest or an index unless it is there.
+    pub fn put_document(&self, bytes: &[u8]) -> Result<Held> {
+        self.put_blob(bytes).map(|(_, held)| held)
+    }
+
+    /// Enters a manifest or index into `index.json`, under a name or without one: what makes it an
+    /// image of the store. `chosen_from` is the index it was chosen from, so that it can be found by
+    /// that one's digest too. The answer is the manifest that had the name before, if another one had.
+    ///
+    /// The caller holds everything it needs.
+    pub fn name_image(
+        &self,
+        mut descriptor: Descriptor,
+        chosen_from: Option<Digest>,
+        reference: Option<&Reference>,
+    ) -> Result<Option<Digest>> {
+        if let Some(index) = chosen_from {
+            let index = index.to_string();
+            descriptor
+                .annotations
+                .insert(INDEX_DIGEST.to_owned(), index);
+        }
+        let mut locked = self.lock_index()?;
+        let before = locked
+            .index
+            .add(descriptor, reference.map(ToString::to_string).as_deref());
+        locked.save()?;
+        Ok(before)
+    }
+}
+
+impl Descriptor {
+    /// Of a manifest or index with these bytes.
+    pub fn of_document(media_type: &str, bytes: &[u8], platform: Option<&Platform>) -> Self {
+        let mut descriptor = Self::new(media_type, Digest::of(bytes), bytes.len() as u64);
+        if let Some(platform) = platform {
+            let mut object = serde_json::Map::new();
+            object.insert(
+                "architecture".to_owned(),
+                platform.architecture.clone().into(),
+            );
+            object.insert("os".to_owned(), platform.os.clone().into());
+            if let Some(variant) = &platform.variant {
+                object.insert("variant".to_owned(), variant.clone().into());
+            }
+            descriptor
+                .other
+                .insert("platform".to_owned(), object.into());
+        }
+        descriptor
+    }
+}
+
+impl ImageConfig {
+    /// Reads an image's config, and holds it against the manifest that names it.
+    pub fn parse(bytes: &[u8], manifest: &Manifest) -> Result<Self> {
+        let object = || format!("config {}", manifest.config.digest);
+        if Digest::of(bytes) != manifest.config.digest || bytes.len() as u64 != manifest.config.size
+        {
+            return Err(Error::Mismatch {
+                object: object(),
+                expected: format!("{} bytes with this digest", manifest.config.size),
+                found: format!("{} bytes with {}", bytes.len(), Digest::of(bytes)),
+            });
+        }
+        let config: Self =
+            serde_json::from_slice(bytes).map_err(|error| Error::json(object(), error))?;
+        let (diff_ids, layers) = (config.rootfs.diff_ids.len(), manifest.layers.len());
+        if diff_ids != layers {
+            return Err(Error::Unsupported {
+                object: object(),
+                reason: format!(
+                    "it has {diff_ids} diff ids for the {layers} layers of its manifest"
+                ),
+            });
+        }
+        Ok(config)
+    }
+
+    /// The platform it says it is for.
+    pub fn platform(&self) -> Platform {
+        Platform {
+            os: self.os.clone(),
+            architecture: self.architecture.clone(),
+            variant: self.variant.clone().filter(|variant| !variant.is_empty()),
+        }
+    }
+}
