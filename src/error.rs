@@ -86,6 +86,11 @@ fn hint_for(error: &anyhow::Error) -> Option<String> {
             };
             return Some(hint.to_owned());
         }
+        if let Some(registry) = cause.downcast_ref::<crate::registry::Error>()
+            && let Some(hint) = registry_hint(registry)
+        {
+            return Some(hint);
+        }
         if let Some(kernel) = cause.downcast_ref::<crate::kernel::Error>()
             && let Some(hint) = kernel_hint(kernel)
         {
@@ -98,6 +103,34 @@ fn hint_for(error: &anyhow::Error) -> Option<String> {
         }
     }
     None
+}
+
+fn registry_hint(error: &crate::registry::Error) -> Option<String> {
+    use crate::registry::{Account, Error};
+    Some(match error {
+        Error::Denied {
+            registry, account, ..
+        } => match account {
+            Account::Anonymous => {
+                format!("it may be private, or not be there: `mybox login {registry}`")
+            }
+            Account::User(_) | Account::Token => {
+                format!("`mybox login {registry}` with an account that may do this")
+            }
+        },
+        Error::Untrusted {
+            registry,
+            unknown_ca: true,
+            ..
+        } => format!(
+            "put its certificate authority in /etc/docker/certs.d/{registry}/ca.crt, \
+             or name the file with --tls-ca"
+        ),
+        Error::NotTls { registry } => {
+            format!("if {registry} is meant to speak plain HTTP, --insecure allows it")
+        }
+        _ => return None,
+    })
 }
 
 fn kernel_hint(error: &crate::kernel::Error) -> Option<&'static str> {

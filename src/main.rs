@@ -7,6 +7,7 @@ mod life; //       the stages of a run, one file each
 mod init; //       the child's side, from clone to exec
 mod plan; //       flags and image config become a plan; the plan as a shell script
 mod container; //  id, name, claim, record
+mod registry; //   where images come from: HTTP, tokens, credentials
 mod net; //        bridge, addresses, firewall table, name resolution
 mod kernel; //     one primitive a file
 mod error; //      what the user sees

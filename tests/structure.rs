@@ -25,6 +25,7 @@ const RULES: &[Rule] = &[
             "container",
             "error",
             "net",
+            "registry",
             "kernel::cgroup",
             "kernel::process",
             "kernel::signal",
@@ -59,7 +60,7 @@ const RULES: &[Rule] = &[
     ("registry", &["mybox_store"]),
     ("net", &["container", "kernel"]),
     ("container", &["kernel", "mybox_store"]),
-    ("error", &["kernel", "mybox_store"]),
+    ("error", &["registry", "kernel", "mybox_store"]),
     ("kernel", &[]),
 ];
 

@@ -3,9 +3,12 @@
 mod images;
 mod import;
 mod inspect;
+mod login;
+mod logout;
 mod network;
 mod output;
 mod ps;
+mod registry;
 mod rm;
 mod rmi;
 mod run;
@@ -75,6 +78,10 @@ enum Verb {
     Tag(tag::Arguments),
     /// Remove images
     Rmi(rmi::Arguments),
+    /// Show a registry who you are, from now on
+    Login(login::Arguments),
+    /// Forget who you are to a registry
+    Logout(logout::Arguments),
     /// Look at and remove the bridge
     Network(network::Arguments),
 }
@@ -101,6 +108,8 @@ pub fn run() -> Result<u8, Failure> {
         Verb::Inspect(arguments) => inspect::run(&places, &arguments),
         Verb::Tag(arguments) => tag::run(&places, &arguments),
         Verb::Rmi(arguments) => rmi::run(&places, &arguments),
+        Verb::Login(arguments) => login::run(arguments),
+        Verb::Logout(arguments) => logout::run(&arguments),
         Verb::Network(arguments) => network::run(&places, &arguments),
     }
 }

@@ -1,0 +1,166 @@
+//! How often and how long a registry is waited for: exponential back-off with jitter, unless the
+//! registry says itself when it wants to be asked again.
+
+use std::hash::{BuildHasher, RandomState};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use reqwest::StatusCode;
+use reqwest::blocking::Response;
+use reqwest::header::RETRY_AFTER;
+
+use super::error::{Error, Result};
+
+/// How often anything is asked for.
+const TRIES: u32 = 5;
+
+/// How often a host is called that does not answer at all: a name mistyped should not take long.
+const TRIES_TO_CONNECT: u32 = 3;
+
+/// The mean of the first wait; each is twice the one before.
+const FIRST_WAIT: Duration = Duration::from_millis(500);
+
+/// The longest wait that a registry may ask for.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
+/// Asks until there is an answer that is not about the registry's own state, or until patience
+/// ends: then that answer, or the error, is the result.
+pub(super) fn patiently(
+    registry: &str,
+    mut ask: impl FnMut() -> Result<Response>,
+) -> Result<Response> {
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let answer = ask();
+        let wait = match &answer {
+            Ok(response) if is_transient(response.status()) && tries < TRIES => {
+                asked_wait(response, SystemTime::now()).unwrap_or_else(|| back_off(tries))
+            }
+            Err(Error::Unreachable {
+                connecting: true, ..
+            }) if tries < TRIES_TO_CONNECT => back_off(tries),
+            Err(Error::Unreachable {
+                connecting: false, ..
+            }) if tries < TRIES => back_off(tries),
+            _ => return answer,
+        };
+        if wait > LONGEST_WAIT {
+            let registry = registry.to_owned();
+            return Err(Error::Busy { registry, wait });
+        }
+        match &answer {
+            Ok(response) => tracing::info!(
+                "{registry} answers {}: again in {wait:?}",
+                response.status()
+            ),
+            Err(error) => tracing::info!("{error}: again in {wait:?}"),
+        }
+        std::thread::sleep(wait);
+    }
+}
+
+fn is_transient(status: StatusCode) -> bool {
+    status == StatusCode::TOO_MANY_REQUESTS
+        || status == StatusCode::REQUEST_TIMEOUT
+        || (status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED)
+}
+
+/// The wait after so many tries: a random one, so that many clients that failed together do not
+/// come back together.
+fn back_off(tries: u32) -> Duration {
+    // The standard library's hash keys are the one source of randomness that needs no crate.
+    let random = RandomState::new().hash_one(tries) % 1024;
+    let mean = FIRST_WAIT * 2_u32.pow(tries - 1);
+    mean / 2 + mean * u32::try_from(random).unwrap_or_default() / 1024
+}
+
+fn asked_wait(response: &Response, now: SystemTime) -> Option<Duration> {
+    retry_after(response.headers().get(RETRY_AFTER)?.to_str().ok()?, now)
+}
+
+/// `Retry-After` (RFC 9110, section 10.2.3): seconds, or a date.
+fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
+    let value = value.trim();
+    if let Ok(seconds) = value.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let time = UNIX_EPOCH + Duration::from_secs(http_date(value)?);
+    Some(time.duration_since(now).unwrap_or_default())
+}
+
+/// Seconds since the epoch of `Sun, 06 Nov 1994 08:49:37 GMT`, the one form that is written today.
+fn http_date(text: &str) -> Option<u64> {
+    const MONTHS: [&str; 12] = [
+        "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec", "Jan", "Feb",
+    ];
+    let (_, text) = text.split_once(", ")?;
+    let words: Vec<&str> = text.split(' ').collect();
+    let [day, month, year, clock, "GMT"] = words[..] else {
+        return None;
+    };
+    let day: u64 = day.parse().ok().filter(|day| (1..=31).contains(day))?;
+    let month = MONTHS.iter().position(|name| *name == month)? as u64;
+    let year: u64 = year
+        .parse()
+        .ok()
+        .filter(|year| (1970..=9999).contains(year))?;
+    let clock: Vec<u64> = clock
+        .split(':')
+        .map(|part| part.parse().ok())
+        .collect::<Option<_>>()?;
+    let [hour @ 0..24, minute @ 0..60, second @ 0..=60] = clock[..] else {
+        return None;
+    };
+    // Years that begin in March end in the leap day.
+    let year = if month >= 10 { year - 1 } else { year };
+    let days = 365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day;
+    Some(days.checked_sub(719_469)? * 86_400 + hour * 3600 + minute * 60 + second)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_registry_says_when_to_come_back_in_seconds_or_by_date() {
+        let now = UNIX_EPOCH + Duration::from_secs(784_111_777);
+        for (value, seconds) in [
+            ("0", Some(0)),
+            ("120", Some(120)),
+            (" 7 ", Some(7)),
+            ("Sun, 06 Nov 1994 08:49:37 GMT", Some(0)),
+            ("Sun, 06 Nov 1994 08:50:37 GMT", Some(60)),
+            ("Sun, 06 Nov 1994 08:00:00 GMT", Some(0)),
+            (
+                "Tue, 29 Feb 2000 00:00:00 GMT",
+                Some(951_782_400 - 784_111_777),
+            ),
+            ("Sun, 06 Nov 1994 08:49:37 CET", None),
+            ("Sun, 06 Nov 1994 25:49:37 GMT", None),
+            ("Sun, 06 Nov 0000 08:49:37 GMT", None),
+            ("-1", None),
+            ("soon", None),
+            ("", None),
+        ] {
+            assert_eq!(
+                retry_after(value, now),
+                seconds.map(Duration::from_secs),
+                "{value}"
+            );
+        }
+    }
+
+    #[test]
+    fn waits_grow_and_differ() {
+        for tries in 1..TRIES {
+            let mean = FIRST_WAIT * 2_u32.pow(tries - 1);
+            let waits: Vec<Duration> = (0..50).map(|_| back_off(tries)).collect();
+            assert!(
+                waits
+                    .iter()
+                    .all(|wait| *wait >= mean / 2 && *wait < mean * 3 / 2)
+            );
+            assert!(waits.iter().any(|wait| *wait != waits[0]));
+        }
+    }
+}
