@@ -28,6 +28,10 @@ impl Digest {
         hex::encode(&self.0[..6])
     }
 
+    pub(crate) fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
     /// Parses 64 lowercase hex digits without the algorithm.
     pub(crate) fn from_hex(text: &str) -> Option<Self> {
         let lowercase = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);

@@ -38,6 +38,7 @@ mod index;
 mod ingest;
 mod layout;
 mod lock;
+mod names;
 
 mod archive;
 mod compression;

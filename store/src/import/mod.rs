@@ -10,9 +10,7 @@
 //! not depend on how the input was compressed. Nothing that is written depends on the clock, the
 //! host or the order of a directory: the same input gives the same digests everywhere.
 
-mod names;
 mod pack;
-mod xattrs;
 
 use std::fs::File;
 use std::io::{Read, Write};

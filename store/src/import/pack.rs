@@ -17,13 +17,14 @@ use std::path::Path;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, SeekFrom, Stat};
 use rustix::io::Errno;
 
-use super::names::Names;
-use super::{COPY_BUFFER, Progress, Sink, Warning, xattrs};
+use super::{COPY_BUFFER, Progress, Sink, Warning};
 use crate::archive::sparse::{MOST_SEGMENTS, Segment, SparseMap};
 use crate::archive::{Entry, Kind, LONGEST_NAME, writer};
 use crate::dir;
 use crate::error::{Context, Error, Result, show};
+use crate::names::Names;
 use crate::time::Time;
+use crate::xattr::{self, Attributes};
 
 /// Hardlinked files whose other names have not come yet: about 100 bytes each.
 const MOST_LINKS: usize = 200_000;
@@ -48,7 +49,7 @@ pub(super) fn pack(
         buffer: vec![0; COPY_BUFFER],
     };
     let mut entry = described(b"./", Kind::Directory, &stat);
-    entry.xattrs = xattrs::of_open(&root, b".")?;
+    entry.xattrs = packed(xattr::of_open(&root, b".", xattr::belongs_in_layer)?, b".")?;
     packer.emit(&entry)?;
     packer.tree(root)?;
     packer.sink.write(&writer::END)
@@ -128,7 +129,10 @@ impl Packer<'_, '_> {
             self.file(parent, name, path, &stat)?;
         } else {
             let mut entry = described(path, kind, &stat);
-            entry.xattrs = xattrs::of_name(parent, name, path)?;
+            entry.xattrs = packed(
+                xattr::of_name(parent, name, path, xattr::belongs_in_layer)?,
+                path,
+            )?;
             if kind == Kind::Symlink {
                 let target = rustix::fs::readlinkat(parent, name, Vec::new())
                     .on_entry("read the symlink", path)?;
@@ -155,7 +159,7 @@ impl Packer<'_, '_> {
         };
         let stat = rustix::fs::fstat(&fd).on_entry("stat", path)?;
         let mut entry = described(&slash, Kind::Directory, &stat);
-        entry.xattrs = xattrs::of_open(&fd, path)?;
+        entry.xattrs = packed(xattr::of_open(&fd, path, xattr::belongs_in_layer)?, path)?;
         self.emit(&entry)?;
         Ok(Some(fd))
     }
@@ -176,7 +180,7 @@ impl Packer<'_, '_> {
             return Err(changed(path));
         }
         let mut entry = described(path, Kind::File, &before);
-        entry.xattrs = xattrs::of_open(&file, path)?;
+        entry.xattrs = packed(xattr::of_open(&file, path, xattr::belongs_in_layer)?, path)?;
         entry.stored = u64::try_from(before.st_size).unwrap_or(0);
         entry.sparse = self.holes(&mut file, entry.stored, path)?;
         let whole = [Segment {
@@ -345,6 +349,15 @@ fn described(path: &[u8], kind: Kind, stat: &Stat) -> Entry {
         sparse: None,
         stored: 0,
     }
+}
+
+/// The attributes, if a tar can hold them.
+fn packed(attributes: Attributes, path: &[u8]) -> Result<Attributes> {
+    if attributes.iter().any(|(name, _)| name.contains(&b'=')) {
+        let reason = "an extended attribute with = in its name, which no tar can hold";
+        return Err(Error::bad_entry(path, reason));
+    }
+    Ok(attributes)
 }
 
 /// A name that something is mounted on: what is below cannot be seen. The time of what is above

@@ -2,13 +2,16 @@
 //!
 //! ```text
 //! layers/<hex>/layer.json   the record: form, source blob, sizes; its mtime is the last use
+//! layers/<hex>/tree.zst     what the tree holds, so that damage is found (module listing)
 //! layers/<hex>/fs/          the tree (form "unpacked")
 //! ```
 //!
 //! The directory itself is the lock: whoever uses the layer has a shared flock on it, whoever
 //! removes it takes the exclusive one, moves it to `ingest/` and deletes it there.
 
+mod content;
 mod inflate;
+mod listing;
 pub(crate) mod unpack;
 
 use std::fs::File;
@@ -51,6 +54,10 @@ pub(crate) struct Record {
     /// The newest modification time of any entry.
     newest_seconds: i64,
     newest_nanos: u32,
+    /// The digest of the tree's listing.
+    pub(crate) tree: Digest,
+    /// Bytes really allocated for the tree, each inode once.
+    pub(crate) allocated: u64,
 }
 
 impl Record {
@@ -140,6 +147,11 @@ impl Store {
         let summary = lay_down(root, &mut |entries, bytes| {
             progress(Step::Unpacking { entries, bytes });
         })?;
+        progress(Step::Flushing);
+        // One flush for the whole filesystem rather than one for each of the layer's files.
+        rustix::fs::syncfs(tree.content()).on("flush", path)?;
+        let root = dir::open(tree.content(), TREE).on("open", path)?;
+        let listed = listing::write(tree.content(), root, summary.contents)?;
         let record = Record {
             version: VERSION,
             form: UNPACKED.to_owned(),
@@ -149,11 +161,11 @@ impl Store {
             entries: summary.entries,
             newest_seconds: summary.newest.seconds,
             newest_nanos: summary.newest.nanos,
+            tree: listed.tree,
+            allocated: listed.allocated,
         };
         write_record(tree.content(), &record).on("write", path)?;
-        progress(Step::Flushing);
-        // One flush for the whole filesystem rather than one for each of the layer's files.
-        rustix::fs::syncfs(tree.content()).on("flush", path)?;
+        rustix::fs::fsync(tree.content()).on("flush", path)?;
         let directory = tree
             .publish(self.layers(), &layer.hex())
             .on("publish", path)?;
@@ -220,7 +232,9 @@ pub(crate) fn lay_down_tar(
 fn write_record(directory: &OwnedFd, record: &Record) -> std::io::Result<()> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
     let file = rustix::fs::openat(directory, RECORD, flags, Mode::from_raw_mode(0o644))?;
-    File::from(file).write_all(&serde_json::to_vec(record)?)
+    let mut file = File::from(file);
+    file.write_all(&serde_json::to_vec(record)?)?;
+    file.sync_all()
 }
 
 fn parse_record(bytes: &[u8], path: impl Fn() -> String) -> Result<Record> {

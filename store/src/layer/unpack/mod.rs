@@ -22,6 +22,7 @@ use std::os::fd::OwnedFd;
 
 use crate::archive::{Entry, Kind, Reader};
 use crate::error::{Error, Result, show};
+use crate::layer::content::Contents;
 use crate::time::Time;
 use name::Place;
 use tree::Tree;
@@ -33,11 +34,13 @@ const COPY_BUFFER: usize = 256 << 10;
 const PROGRESS_STEP: u64 = 1 << 20;
 
 /// What was laid down.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Summary {
     pub(crate) entries: u64,
     pub(crate) size: u64,
     pub(crate) newest: Time,
+    /// What was written to files, so that nobody has to read it again.
+    pub(crate) contents: Contents,
 }
 
 /// Unpacks an uncompressed tar into an empty directory. `progress` gets entries and bytes of the
@@ -51,6 +54,7 @@ pub(crate) fn unpack(
         reader: Reader::new(source),
         tree: Tree::new(root)?,
         late: Late::default(),
+        contents: Contents::default(),
         buffer: vec![0; COPY_BUFFER],
     };
     let mut summary = Summary::default();
@@ -72,6 +76,7 @@ pub(crate) fn unpack(
     unpacker.finish()?;
     progress(summary.entries, unpacker.reader.position());
     summary.newest = newest.unwrap_or_default();
+    summary.contents = unpacker.contents;
     Ok(summary)
 }
 
@@ -96,6 +101,7 @@ struct Unpacker<R> {
     reader: Reader<R>,
     tree: Tree,
     late: Late,
+    contents: Contents,
     buffer: Vec<u8>,
 }
 

@@ -15,24 +15,41 @@ use crate::archive::sparse::Segment;
 use crate::archive::{Entry, Kind};
 use crate::dir;
 use crate::error::{Context, Error, Result};
+use crate::layer::content::ContentHasher;
 
 impl<R: Read> Unpacker<R> {
     pub(super) fn file(&mut self, path: &[u8], entry: &Entry) -> Result<()> {
         let file = File::from(self.tree.create_file(path, entry)?);
+        let mut hasher = ContentHasher::default();
         match &entry.sparse {
-            None => self.copy(&file, 0, entry.stored, entry)?,
+            None => self.copy(&file, 0, entry.stored, entry, &mut hasher)?,
             Some(map) => {
+                let mut end = 0;
                 for Segment { offset, length } in &map.segments {
-                    self.copy(&file, *offset, *length, entry)?;
+                    hasher.skip(offset - end);
+                    self.copy(&file, *offset, *length, entry, &mut hasher)?;
+                    end = offset + length;
                 }
+                hasher.skip(map.real_size - end);
                 rustix::fs::ftruncate(&file, map.real_size)
                     .on_entry("set the size of", &entry.name)?;
             }
         }
+        if entry.size() > 0 {
+            let stat = rustix::fs::fstat(&file).on_entry("stat", &entry.name)?;
+            self.contents.remember(stat.st_ino, hasher.finish());
+        }
         metadata::apply(file.as_fd(), entry)
     }
 
-    fn copy(&mut self, file: &File, mut offset: u64, length: u64, entry: &Entry) -> Result<()> {
+    fn copy(
+        &mut self,
+        file: &File,
+        mut offset: u64,
+        length: u64,
+        entry: &Entry,
+        hasher: &mut ContentHasher,
+    ) -> Result<()> {
         let mut left = length;
         while left > 0 {
             let wanted = self
@@ -42,6 +59,7 @@ impl<R: Read> Unpacker<R> {
             let read = self.reader.read_data(&mut self.buffer[..wanted])?;
             file.write_all_at(&self.buffer[..read], offset)
                 .on_entry("write", &entry.name)?;
+            hasher.update(&self.buffer[..read]);
             offset += read as u64;
             left -= read as u64;
         }

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use crate::dir;
 use crate::error::{Context, Result};
 
-pub(super) struct Names {
+pub(crate) struct Names {
     /// All names, each behind its length.
     text: Vec<u8>,
     /// Where each begins, sorted by name, last first.
@@ -15,7 +15,7 @@ pub(super) struct Names {
 
 impl Names {
     /// The names in an open directory; `path` is its name in errors.
-    pub(super) fn of(directory: &OwnedFd, path: &[u8]) -> Result<Self> {
+    pub(crate) fn of(directory: &OwnedFd, path: &[u8]) -> Result<Self> {
         let mut names = Self {
             text: Vec::new(),
             starts: Vec::new(),
@@ -38,7 +38,7 @@ impl Names {
     }
 
     /// The next name.
-    pub(super) fn next(&mut self) -> Option<&[u8]> {
+    pub(crate) fn next(&mut self) -> Option<&[u8]> {
         self.starts.pop().map(|start| at(&self.text, start))
     }
 }
