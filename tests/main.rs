@@ -15,6 +15,7 @@ mod limits;
 mod network;
 mod namespaces;
 mod parallel;
+mod registry;
 mod run;
 mod structure;
 mod terminal;

@@ -314,6 +314,11 @@ impl Running {
         String::from_utf8_lossy(&self.stdout.bytes()).into_owned()
     }
 
+    /// Its standard error until now.
+    pub(crate) fn stderr_so_far(&self) -> String {
+        String::from_utf8_lossy(&self.stderr.bytes()).into_owned()
+    }
+
     /// Waits for its end, and for the end of its output: nobody else may still hold that open.
     #[must_use = "whether it succeeded is not checked"]
     #[track_caller]

@@ -22,6 +22,7 @@ mod host;
 mod layers;
 pub(crate) mod private_host;
 mod probe;
+pub(crate) mod registry;
 mod requirements;
 mod rootfs;
 mod sandbox;

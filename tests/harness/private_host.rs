@@ -124,6 +124,17 @@ impl PrivateHost {
             .ok();
     }
 
+    /// Lets files be added to `/etc`, on this host only.
+    #[track_caller]
+    pub(crate) fn make_etc_writable(&self) {
+        let layers = self.directory.path().join("etc");
+        std::fs::create_dir(&layers).expect("directory");
+        let shell = "set -e; mount -t tmpfs tmpfs \"$1\"; mkdir \"$1/upper\" \"$1/work\"
+            mount -t overlay -o lowerdir=/etc,upperdir=\"$1/upper\",workdir=\"$1/work\" etc /etc";
+        let mount = self.host().command("sh").args(["-c", shell, "sh"]);
+        mount.arg(layers).run().ok();
+    }
+
     /// A command in the outside world.
     #[track_caller]
     pub(crate) fn outside(&self, program: &str) -> Cmd {

@@ -1,0 +1,86 @@
+//! A certificate authority of the test's own.
+
+use std::path::{Path, PathBuf};
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose,
+};
+use tempfile::TempDir;
+
+/// An authority, and a server's certificate for this machine that it signed. The files go with it.
+pub(crate) struct Authority {
+    directory: TempDir,
+}
+
+impl Authority {
+    /// A new one, with new keys.
+    pub(crate) fn new() -> Self {
+        let directory = tempfile::tempdir().expect("directory");
+        let mut params = CertificateParams::new(Vec::new()).expect("no names");
+        params
+            .distinguished_name
+            .push(DnType::CommonName, "mybox's tests");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let key = KeyPair::generate().expect("a key");
+        let authority = CertifiedIssuer::self_signed(params, key).expect("sign itself");
+        let key = KeyPair::generate().expect("a key");
+        let server = server_params()
+            .signed_by(&key, &authority)
+            .expect("sign a certificate");
+        let authority_pem = authority.pem();
+        let this = Self { directory };
+        this.write("ca.crt", &authority_pem);
+        this.write("server.crt", &server.pem());
+        this.write("server.key", &key.serialize_pem());
+        this
+    }
+
+    /// No authority at all: a server's certificate that signed itself, and calls itself an
+    /// authority, as `openssl req -x509` makes it.
+    pub(crate) fn self_signed_server() -> Self {
+        let key = KeyPair::generate().expect("a key");
+        let mut params = server_params();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let pem = params.self_signed(&key).expect("sign itself").pem();
+        let this = Self {
+            directory: tempfile::tempdir().expect("directory"),
+        };
+        this.write("ca.crt", &pem);
+        this.write("server.crt", &pem);
+        this.write("server.key", &key.serialize_pem());
+        this
+    }
+
+    /// The authority's certificate.
+    pub(crate) fn ca(&self) -> PathBuf {
+        self.path("ca.crt")
+    }
+
+    /// The server's certificate.
+    pub(crate) fn certificate(&self) -> PathBuf {
+        self.path("server.crt")
+    }
+
+    /// The server's key.
+    pub(crate) fn key(&self) -> PathBuf {
+        self.path("server.key")
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        std::fs::write(Path::new(&self.path(name)), text).expect("write a certificate");
+    }
+}
+
+fn server_params() -> CertificateParams {
+    let names = ["localhost", "127.0.0.1", "registry.test"].map(str::to_owned);
+    let mut params = CertificateParams::new(names).expect("names");
+    params
+        .distinguished_name
+        .push(DnType::CommonName, "a registry for tests");
+    params
+}
