@@ -13,7 +13,7 @@ use crate::digest::Digest;
 use crate::error::{Context, Error, Result};
 use crate::ingest::Temporary;
 use crate::layout::Store;
-use crate::{dir, ingest, lock};
+use crate::{dir, lock};
 
 /// The largest manifest, config or index that is read into memory.
 const SMALL: u64 = 4 << 20;
@@ -107,11 +107,6 @@ impl Store {
         let root = dir::open(self.root_fd(), ".").on_path("open", self.root())?;
         lock::exclusive(&root).on_path("lock", self.root())?;
         lock::shared(published).on("share the lock on", || "what was published".to_owned())
-    }
-
-    /// Removes a blob nobody holds; its size if it was removed.
-    pub(crate) fn remove_blob(&self, digest: Digest) -> Result<Option<u64>> {
-        ingest::remove_unlocked(self.blobs(), &digest.hex()).on("remove", || self.blob_path(digest))
     }
 }
 

@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::digest::Digest;
+use crate::platform::Platform;
 
 /// The result of everything the store does.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -125,6 +126,19 @@ pub enum Error {
         /// The name as given.
         name: String,
     },
+    /// An image there is, but not for this platform.
+    #[error(
+        "{name} has no image for {wanted}, only for {}",
+        offered.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    )]
+    NoSuchPlatform {
+        /// The name as given.
+        name: String,
+        /// What was asked for.
+        wanted: Platform,
+        /// What there is.
+        offered: Vec<Platform>,
+    },
     /// A prefix that fits several images.
     #[error("{prefix} is ambiguous: it fits {}", list(matches))]
     Ambiguous {
@@ -214,6 +228,11 @@ fn list(digests: &[Digest]) -> String {
 }
 
 impl Error {
+    /// Whether something is simply not there.
+    pub(crate) fn is_not_found(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
+
     pub(crate) fn io(
         operation: &'static str,
         object: impl Display,

@@ -14,7 +14,7 @@ use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::{dir, lock};
@@ -178,20 +178,4 @@ fn sweep_one(ingest: BorrowedFd<'_>, name: &CStr) -> Result<(), Errno> {
         dir::remove(ingest, name)?;
     }
     Ok(())
-}
-
-/// Removes a file that nobody has locked; whether it was removed, and how long it was.
-pub(crate) fn remove_unlocked(directory: BorrowedFd<'_>, name: &str) -> Result<Option<u64>, Errno> {
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    let fd = match rustix::fs::openat(directory, name, flags, Mode::empty()) {
-        Ok(fd) => fd,
-        Err(Errno::NOENT) => return Ok(None),
-        Err(errno) => return Err(errno),
-    };
-    if !lock::try_exclusive(&fd)? || !dir::still_named(directory, name, &fd)? {
-        return Ok(None);
-    }
-    let size = rustix::fs::fstat(&fd)?.st_size;
-    rustix::fs::unlinkat(directory, name, AtFlags::empty())?;
-    Ok(Some(u64::try_from(size).unwrap_or(0)))
 }

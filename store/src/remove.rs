@@ -3,15 +3,17 @@
 //!
 //! The index lock is held from the decision until everything is gone: nobody can name an object
 //! again in between. Whoever is about to name one (an import) holds a shared lock on it, and what is
-//! held stays.
+//! held stays. Whoever runs an image holds its manifest: then the image stays.
 
 use std::collections::HashSet;
 
 use crate::digest::{DiffId, Digest};
 use crate::error::{Error, Result};
-use crate::image::{self, Image};
+use crate::image::{Catalog, Meant};
 use crate::index::LockedIndex;
 use crate::layout::Store;
+use crate::needs::Root;
+use crate::object::{Condemned, Object, Verdict};
 use crate::reference::Reference;
 
 /// What [`Store::remove`] did.
@@ -19,12 +21,22 @@ use crate::reference::Reference;
 pub struct Removed {
     /// The names taken away.
     pub untagged: Vec<Reference>,
-    /// The id of the image, if it went altogether.
-    pub deleted_image: Option<Digest>,
+    /// The ids of the images that went altogether; several if an index went.
+    pub deleted_images: Vec<Digest>,
     /// The layers that went with it.
     pub deleted_layers: Vec<DiffId>,
-    /// Bytes of blobs and of file data in layers.
+    /// Bytes that were allocated to the blobs and layers that went.
     pub freed_bytes: u64,
+}
+
+/// What a removal takes out of the index.
+struct Target {
+    /// Entries' digests with the names they lose.
+    untag: Vec<(Digest, Vec<String>)>,
+    /// The entries that lose all their names, or have none.
+    going: HashSet<Digest>,
+    /// What to call it in errors.
+    image: Digest,
 }
 
 impl Store {
@@ -39,50 +51,83 @@ impl Store {
         used_by: &dyn Fn(&Digest) -> Vec<String>,
     ) -> Result<Removed> {
         let mut locked = self.lock_index()?;
-        let image = match self.find_in(&locked.index, name) {
-            Ok(image) => image,
-            Err(error @ (Error::NoSuchImage { .. } | Error::Ambiguous { .. })) => {
-                return Err(error);
+        let mut meant = self.meant(&locked.index, name)?;
+        if !force && let Some(damage) = meant.root.damage.pop() {
+            return Err(damage);
+        }
+        let catalog = self.catalog_of(&locked.index)?;
+        let target = target(&catalog.roots, &meant, name, force)?;
+        let (going, staying): (Vec<&Root>, Vec<&Root>) = catalog
+            .roots
+            .iter()
+            .partition(|root| target.going.contains(&root.digest()));
+        let losing = manifests_only_in(&going, &staying);
+        let mut users: Vec<String> = losing.iter().flat_map(|one| used_by(&one.0)).collect();
+        let mut condemned = Vec::new();
+        for (manifest, _) in &losing {
+            match self.condemn(Object::Blob(*manifest))? {
+                Verdict::Condemned(one) => condemned.push(one),
+                Verdict::Held if users.is_empty() => users.push("another process".to_owned()),
+                Verdict::Held | Verdict::Gone => {}
             }
-            Err(_) if force => return forget_damaged(&mut locked, name, used_by),
-            Err(error) => return Err(error),
-        };
-        let names: Vec<String> = locked
-            .index
-            .names(image.manifest)
-            .map(str::to_owned)
-            .collect();
-        let untag = names_to_take(&locked, name, &image, &names, force)?;
-        let last = untag.len() == names.len();
-        let containers = if last {
-            used_by(&image.manifest)
-        } else {
-            Vec::new()
-        };
-        if !containers.is_empty() && !force {
+        }
+        if !users.is_empty() && !force {
             return Err(Error::InUse {
-                image: image.id,
-                containers,
+                image: target.image,
+                containers: users,
             });
         }
-        let mut removed = Removed {
-            untagged: untag.iter().filter_map(|name| name.parse().ok()).collect(),
-            ..Removed::default()
-        };
-        for name in &untag {
-            locked.index.untag(image.manifest, name);
+        let mut removed = Removed::default();
+        for (digest, names) in &target.untag {
+            let parsed = names.iter().filter_map(|name| name.parse().ok());
+            removed.untagged.extend(parsed);
+            names
+                .iter()
+                .for_each(|name| locked.index.untag(*digest, name));
         }
-        if last && containers.is_empty() {
-            locked.index.remove(image.manifest);
-            removed.deleted_image = Some(image.id);
+        if users.is_empty() {
+            going
+                .iter()
+                .for_each(|root| locked.index.remove(root.digest()));
+            removed.deleted_images = losing.iter().map(|(_, id)| *id).collect();
         }
         locked.save()?;
-        if removed.deleted_image.is_some() {
-            let mut blobs = vec![image.manifest, image.id];
-            blobs.extend(image.blobs());
-            self.delete_unneeded(&locked, &blobs, &image.layers, &mut removed)?;
+        if users.is_empty() {
+            self.delete_with(&locked, condemned, &going, &catalog, &mut removed)?;
         }
         Ok(removed)
+    }
+
+    /// Deletes what only the roots that have gone needed, beginning with what is condemned already.
+    fn delete_with(
+        &self,
+        locked: &LockedIndex<'_>,
+        condemned: Vec<Condemned>,
+        gone: &[&Root],
+        before: &Catalog,
+        removed: &mut Removed,
+    ) -> Result<()> {
+        if !self.catalog_of(&locked.index)?.damage.is_empty() {
+            return Ok(());
+        }
+        for one in condemned {
+            removed.freed_bytes += self.carry_out(one)?;
+        }
+        let blobs: Vec<Digest> = gone
+            .iter()
+            .flat_map(|root| root.blobs.iter().copied())
+            .collect();
+        let manifests: HashSet<Digest> = gone
+            .iter()
+            .flat_map(|root| root.manifests.iter())
+            .map(|found| found.descriptor.digest)
+            .collect();
+        let images = before.images.iter();
+        let layers: Vec<DiffId> = images
+            .filter(|image| manifests.contains(&image.manifest))
+            .flat_map(|image| image.layers.iter().copied())
+            .collect();
+        self.delete_unneeded(locked, &blobs, &layers, removed)
     }
 
     /// Deletes those of these blobs and layers that no image of the index needs and nobody holds.
@@ -94,89 +139,82 @@ impl Store {
         layers: &[DiffId],
         removed: &mut Removed,
     ) -> Result<()> {
-        let mut needed = HashSet::new();
-        let mut needed_layers = HashSet::new();
-        for digest in image::manifests(&locked.index) {
-            let Ok(other) = self.image(&locked.index, digest) else {
-                return Ok(());
-            };
-            needed.extend([other.manifest, other.id]);
-            needed.extend(other.blobs());
-            needed_layers.extend(other.layers.iter().copied());
+        let catalog = self.catalog_of(&locked.index)?;
+        if !catalog.damage.is_empty() {
+            return Ok(());
         }
-        for blob in blobs.iter().filter(|blob| !needed.contains(blob)) {
-            removed.freed_bytes += self.remove_blob(*blob)?.unwrap_or(0);
-        }
-        for layer in layers.iter().filter(|layer| !needed_layers.contains(layer)) {
-            if let Some(size) = self.remove_layer(*layer)? {
-                removed.deleted_layers.push(*layer);
-                removed.freed_bytes += size;
+        let needed = catalog.needed();
+        let blobs = blobs.iter().map(|digest| Object::Blob(*digest));
+        let layers = layers.iter().map(|layer| Object::Layer(*layer));
+        let mut seen = HashSet::new();
+        for object in blobs.chain(layers) {
+            if needed.contains(&object) || !seen.insert(object) {
+                continue;
+            }
+            if let Verdict::Condemned(condemned) = self.condemn(object)? {
+                removed.freed_bytes += self.carry_out(condemned)?;
+                if let Object::Layer(layer) = object {
+                    removed.deleted_layers.push(layer);
+                }
             }
         }
         Ok(())
     }
 }
 
-/// Takes an image that cannot be read out of the index, named by reference or by its manifest's
-/// digest. Nobody knows what it needed: its objects stay.
-fn forget_damaged(
-    locked: &mut LockedIndex<'_>,
-    name: &str,
-    used_by: &dyn Fn(&Digest) -> Vec<String>,
-) -> Result<Removed> {
-    let prefix = name.strip_prefix("sha256:").unwrap_or(name);
-    let by_digest = || {
-        image::manifests(&locked.index)
-            .into_iter()
-            .find(|one| one.hex().starts_with(prefix))
+/// What is taken away: the name that was given, or all names of all entries that lead to the image
+/// where the image itself was named.
+fn target(roots: &[Root], meant: &Meant, name: &str, force: bool) -> Result<Target> {
+    let root = &meant.root;
+    let image = match (meant.manifest, &*root.manifests) {
+        (Some(manifest), _) => root.id_of(manifest),
+        (None, [only]) => only.manifest.config.digest,
+        (None, _) => root.digest(),
     };
-    let digest = image::by_reference(&locked.index, name)
-        .or_else(by_digest)
-        .ok_or_else(|| Error::NoSuchImage {
-            name: name.to_owned(),
-        })?;
-    let containers = used_by(&digest);
-    if !containers.is_empty() {
-        return Err(Error::InUse {
-            image: digest,
-            containers,
+    let canonical = name.parse::<Reference>().ok().map(|name| name.to_string());
+    if let Some(canonical) = canonical.filter(|name| root.names.contains(name)) {
+        let last = root.names.len() == 1;
+        return Ok(Target {
+            untag: vec![(root.digest(), vec![canonical])],
+            going: last.then_some(root.digest()).into_iter().collect(),
+            image,
         });
     }
-    let untagged = locked
-        .index
-        .names(digest)
-        .filter_map(|name| name.parse().ok())
+    let leads_there = |one: &&Root| {
+        one.digest() == root.digest()
+            || meant.manifest.is_some_and(|manifest| {
+                let mut manifests = one.manifests.iter();
+                manifests.any(|found| found.descriptor.digest == manifest)
+            })
+    };
+    let untag: Vec<(Digest, Vec<String>)> = roots
+        .iter()
+        .filter(leads_there)
+        .map(|one| (one.digest(), one.names.clone()))
         .collect();
-    locked.index.remove(digest);
-    locked.save()?;
-    Ok(Removed {
-        untagged,
-        deleted_image: Some(digest),
-        ..Removed::default()
+    let references: Vec<String> = untag.iter().flat_map(|(_, names)| names.clone()).collect();
+    if references.len() > 1 && !force {
+        return Err(Error::SeveralTags { image, references });
+    }
+    Ok(Target {
+        going: untag.iter().map(|(digest, _)| *digest).collect(),
+        untag,
+        image,
     })
 }
 
-/// Which names go: the one that was given, or all where the image itself was named.
-fn names_to_take(
-    locked: &LockedIndex<'_>,
-    name: &str,
-    image: &Image,
-    names: &[String],
-    force: bool,
-) -> Result<Vec<String>> {
-    if image::by_reference(&locked.index, name).is_some()
-        && let Ok(reference) = name.parse::<Reference>()
-    {
-        let canonical = reference.to_string();
-        if names.contains(&canonical) {
-            return Ok(vec![canonical]);
-        }
-    }
-    if names.len() > 1 && !force {
-        return Err(Error::SeveralTags {
-            image: image.id,
-            references: names.to_vec(),
-        });
-    }
-    Ok(names.to_vec())
+/// Manifests, with their image ids, that are in some root that goes and in none that stays.
+fn manifests_only_in(going: &[&Root], staying: &[&Root]) -> Vec<(Digest, Digest)> {
+    let kept: HashSet<Digest> = staying
+        .iter()
+        .flat_map(|root| root.manifests.iter())
+        .map(|found| found.descriptor.digest)
+        .collect();
+    let mut seen = HashSet::new();
+    going
+        .iter()
+        .flat_map(|root| root.manifests.iter())
+        .map(|found| (found.descriptor.digest, found.manifest.config.digest))
+        .filter(|(manifest, _)| !kept.contains(manifest) && seen.insert(*manifest))
+        .collect()
 }

@@ -189,29 +189,6 @@ impl Store {
             &mut |root, told| inflate::lay_down(source, &name, layer, root, told);
         self.make_layer(layer, blob, lay_down, progress)
     }
-
-    /// Removes a layer nobody holds; its size if it was removed.
-    pub(crate) fn remove_layer(&self, layer: DiffId) -> Result<Option<u64>> {
-        let path = || self.layer_path(layer);
-        let name = layer.hex();
-        let directory = match dir::open(self.layers(), &*name) {
-            Ok(directory) => directory,
-            Err(Errno::NOENT) => return Ok(None),
-            Err(errno) => return Err(Error::io("open", path(), errno)),
-        };
-        let ours = lock::try_exclusive(&directory)
-            .and_then(|locked| Ok(locked && dir::still_named(self.layers(), &*name, &directory)?))
-            .on("lock", path)?;
-        if !ours {
-            return Ok(None);
-        }
-        let size = self.layer_record(layer).map_or(0, |record| record.size);
-        let trash =
-            ingest::discard(self.ingest(), self.layers(), &name, directory).on("remove", path)?;
-        rustix::fs::fsync(self.layers()).on("flush", path)?;
-        drop(trash);
-        Ok(Some(size))
-    }
 }
 
 fn make_tree(directory: &OwnedFd) -> Result<OwnedFd, Errno> {

@@ -10,6 +10,8 @@ use crate::digest::Digest;
 pub(crate) const REF_NAME: &str = "org.opencontainers.image.ref.name";
 /// The image index that a manifest was chosen from when it was pulled.
 pub(crate) const INDEX_DIGEST: &str = "io.mybox.index";
+/// Says that gc leaves alone what the entry names.
+const PINNED: &str = "io.mybox.pinned";
 
 /// The index: one descriptor for each tag of each manifest, and one without a name for a manifest
 /// that has no tag.
@@ -27,6 +29,11 @@ pub(crate) struct Index {
 }
 
 impl Index {
+    /// Whether there is an entry with this digest.
+    pub(crate) fn has(&self, digest: Digest) -> bool {
+        self.manifests.iter().any(|known| known.digest == digest)
+    }
+
     /// The manifest with exactly this name.
     pub(crate) fn named(&self, name: &str) -> Option<&Descriptor> {
         self.manifests
@@ -42,7 +49,8 @@ impl Index {
             .filter_map(reference)
     }
 
-    /// Adds a manifest, under a name or without one; the manifest that had the name before.
+    /// Adds a manifest, under a name or without one; the manifest that had the name before. A name
+    /// that is pinned stays pinned.
     pub(crate) fn add(&mut self, mut manifest: Descriptor, name: Option<&str>) -> Option<Digest> {
         let digest = manifest.digest;
         manifest.annotations.remove(REF_NAME);
@@ -52,20 +60,25 @@ impl Index {
             }
             return None;
         };
-        let before = self.named(name).map(|descriptor| descriptor.digest);
-        if before == Some(digest) {
-            return None;
-        }
-        if let Some(before) = before {
-            self.untag(before, name);
-        }
-        self.manifests
-            .retain(|known| known.digest != digest || reference(known).is_some());
+        let before = self.named(name).cloned();
+        set_pinned(&mut manifest, before.as_ref().is_some_and(is_pinned));
         manifest
             .annotations
             .insert(REF_NAME.to_owned(), name.to_owned());
+        if before.as_ref().is_some_and(|known| known.digest == digest) {
+            let known = self.manifests.iter_mut();
+            known
+                .filter(|known| reference(known) == Some(name))
+                .for_each(|known| *known = manifest.clone());
+            return None;
+        }
+        if let Some(before) = &before {
+            self.untag(before.digest, name);
+        }
+        self.manifests
+            .retain(|known| known.digest != digest || reference(known).is_some());
         self.manifests.push(manifest);
-        before
+        before.map(|before| before.digest)
     }
 
     /// Takes a name from a manifest; the manifest stays, without a name if that was the last.
@@ -75,12 +88,27 @@ impl Index {
             for known in &mut self.manifests {
                 if known.digest == manifest && reference(known) == Some(name) {
                     known.annotations.remove(REF_NAME);
+                    set_pinned(known, false);
                 }
             }
         } else {
             self.manifests
                 .retain(|known| known.digest != manifest || reference(known) != Some(name));
         }
+    }
+
+    /// Pins an entry or lets go of it: the one of this name, or all of the digest. Whether that
+    /// changed anything.
+    pub(crate) fn pin(&mut self, digest: Digest, name: Option<&str>, pinned: bool) -> bool {
+        let mut changed = false;
+        for known in &mut self.manifests {
+            let meant = known.digest == digest && (name.is_none() || reference(known) == name);
+            if meant && is_pinned(known) != pinned {
+                set_pinned(known, pinned);
+                changed = true;
+            }
+        }
+        changed
     }
 
     /// Forgets a manifest altogether.
@@ -92,6 +120,25 @@ impl Index {
 /// The name a descriptor carries.
 pub(crate) fn reference(descriptor: &Descriptor) -> Option<&str> {
     descriptor.annotations.get(REF_NAME).map(String::as_str)
+}
+
+/// The index that a manifest was chosen from.
+pub(crate) fn chosen_from(descriptor: &Descriptor) -> Option<Digest> {
+    descriptor.annotations.get(INDEX_DIGEST)?.parse().ok()
+}
+
+/// Whether gc leaves alone what the entry names.
+pub(crate) fn is_pinned(descriptor: &Descriptor) -> bool {
+    descriptor.annotations.get(PINNED).map(String::as_str) == Some("true")
+}
+
+fn set_pinned(descriptor: &mut Descriptor, pinned: bool) {
+    if pinned {
+        let (key, value) = (PINNED.to_owned(), "true".to_owned());
+        descriptor.annotations.insert(key, value);
+    } else {
+        descriptor.annotations.remove(PINNED);
+    }
 }
 
 #[cfg(test)]
@@ -113,6 +160,29 @@ mod tests {
             .iter()
             .map(|known| (known.digest.short(), reference(known)))
             .collect()
+    }
+
+    #[test]
+    fn a_pin_stays_with_its_name() {
+        let (one, two) = (image(1), image(2));
+        let mut index = empty();
+        index.add(one.clone(), Some("a"));
+        index.add(one.clone(), Some("b"));
+        assert!(index.pin(one.digest, Some("a"), true));
+        assert!(!index.pin(one.digest, Some("a"), true));
+        let pinned = |index: &Index| -> Vec<(Digest, Option<String>)> {
+            let pinned = index.manifests.iter().filter(|known| is_pinned(known));
+            pinned
+                .map(|known| (known.digest, reference(known).map(str::to_owned)))
+                .collect()
+        };
+        assert_eq!(pinned(&index), [(one.digest, Some("a".to_owned()))]);
+        index.add(one.clone(), Some("a"));
+        assert_eq!(pinned(&index), [(one.digest, Some("a".to_owned()))]);
+        index.add(two.clone(), Some("a"));
+        assert_eq!(pinned(&index), [(two.digest, Some("a".to_owned()))]);
+        index.untag(two.digest, "a");
+        assert_eq!(pinned(&index), []);
     }
 
     #[test]

@@ -1,0 +1,263 @@
+//! The things a store is made of and that can go one by one: blobs, unpacked layers, downloads that
+//! were broken off. How much of the disk each takes, when it was last used, and how it goes.
+//!
+//! Removal is in two steps, so that several things can go together or not at all: [`Condemned`]
+//! holds the exclusive lock, which nobody gets while somebody uses the thing; then it is carried
+//! out. Whoever condemns holds the index lock.
+
+use std::fmt;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, SystemTime};
+
+use rustix::fs::{AtFlags, Mode, OFlags, Stat, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+use crate::arrival::PARTIAL;
+use crate::digest::{DiffId, Digest};
+use crate::error::{Context, Error, Result};
+use crate::layer::{LISTING, RECORD};
+use crate::layout::Store;
+use crate::{dir, ingest, lock};
+
+/// A thing of the store that can go by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", tag = "kind", content = "digest")]
+pub enum Object {
+    /// `blobs/sha256/<hex>`.
+    Blob(Digest),
+    /// `layers/<hex>`.
+    Layer(DiffId),
+    /// `ingest/<hex>.partial`: the beginning of a blob.
+    Partial(Digest),
+}
+
+impl fmt::Display for Object {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Blob(digest) => write!(formatter, "blob {digest}"),
+            Self::Layer(layer) => write!(formatter, "layer {layer}"),
+            Self::Partial(digest) => write!(formatter, "partial download of {digest}"),
+        }
+    }
+}
+
+/// What an object is on the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Measured {
+    /// Bytes really allocated.
+    pub bytes: u64,
+    /// The last use: of an image that of its manifest's blob.
+    pub used: SystemTime,
+    /// Whether some process has it in use.
+    pub held: bool,
+}
+
+/// An object that nobody uses, locked so that it stays so.
+#[derive(Debug)]
+pub(crate) struct Condemned {
+    pub(crate) object: Object,
+    bytes: u64,
+    lock: OwnedFd,
+}
+
+impl Condemned {
+    /// Its last use.
+    pub(crate) fn used(&self, store: &Store) -> Result<Option<SystemTime>> {
+        let measured = store.measure(self.object)?;
+        Ok(measured.map(|measured| measured.used))
+    }
+}
+
+/// What came of condemning something.
+#[derive(Debug)]
+pub(crate) enum Verdict {
+    Condemned(Condemned),
+    /// Somebody uses it.
+    Held,
+    Gone,
+}
+
+impl Store {
+    /// Bytes and last use of an object; `None` if it is not there. Does not say whether it is held.
+    pub(crate) fn measure(&self, object: Object) -> Result<Option<Measured>> {
+        match object {
+            Object::Blob(digest) => self.measure_blob(digest),
+            Object::Layer(layer) => self.measure_layer(layer),
+            Object::Partial(digest) => {
+                let name = format!("{}{PARTIAL}", digest.hex());
+                measure_file(self.ingest(), &name).on("stat", || self.path_of(object))
+            }
+        }
+    }
+
+    pub(crate) fn measure_blob(&self, digest: Digest) -> Result<Option<Measured>> {
+        measure_file(self.blobs(), &digest.hex()).on("stat", || self.blob_path(digest))
+    }
+
+    /// The tree by its record, since nobody can look at all files of all layers; what lies beside
+    /// it as it is.
+    pub(crate) fn measure_layer(&self, layer: DiffId) -> Result<Option<Measured>> {
+        let path = || self.layer_path(layer);
+        let hex = layer.hex();
+        let stat = |name: &str| stat(self.layers(), name).on("stat", path);
+        let (Some(directory), Some(record)) = (stat(&hex)?, stat(&format!("{hex}/{RECORD}"))?)
+        else {
+            return Ok(None);
+        };
+        let listing = stat(&format!("{hex}/{LISTING}"))?.map_or(0, |stat| allocated(&stat));
+        let tree = self.layer_record(layer)?.allocated;
+        Ok(Some(Measured {
+            bytes: tree + allocated(&directory) + allocated(&record) + listing,
+            used: modified(&record),
+            held: false,
+        }))
+    }
+
+    /// Whether somebody uses an object. Asked by trying its lock, which is given back at once.
+    pub(crate) fn is_held(&self, object: Object) -> Result<bool> {
+        let answer = match self.open_object(object) {
+            Ok(fd) => lock::try_exclusive(&fd).map(|free| !free),
+            Err(Errno::NOENT) => Ok(false),
+            Err(errno) => Err(errno),
+        };
+        answer.on("lock", || self.path_of(object))
+    }
+
+    /// Takes the exclusive lock on an object. The caller holds the index lock.
+    pub(crate) fn condemn(&self, object: Object) -> Result<Verdict> {
+        let path = || self.path_of(object);
+        let lock = match self.open_object(object) {
+            Ok(fd) => fd,
+            Err(Errno::NOENT) => return Ok(Verdict::Gone),
+            Err(errno) => return Err(Error::io("open", path(), errno)),
+        };
+        if !lock::try_exclusive(&lock).on("lock", path)? {
+            return Ok(Verdict::Held);
+        }
+        let (parent, name) = self.place_of(object);
+        if !dir::still_named(parent, &*name, &lock).on("stat", path)? {
+            return Ok(Verdict::Gone);
+        }
+        // A layer without a record that can be read still goes.
+        let measured = self.measure(object).unwrap_or_default();
+        Ok(Verdict::Condemned(Condemned {
+            bytes: measured.map_or(0, |measured| measured.bytes),
+            object,
+            lock,
+        }))
+    }
+
+    /// Removes what was condemned; the bytes that gives back.
+    pub(crate) fn carry_out(&self, condemned: Condemned) -> Result<u64> {
+        let Condemned {
+            object,
+            bytes,
+            lock,
+        } = condemned;
+        let path = || self.path_of(object);
+        let (parent, name) = self.place_of(object);
+        if let Object::Layer(_) = object {
+            let trash = ingest::discard(self.ingest(), parent, &name, lock).on("remove", path)?;
+            rustix::fs::fsync(parent).on("flush", path)?;
+            drop(trash);
+        } else {
+            rustix::fs::unlinkat(parent, &*name, AtFlags::empty()).on("remove", path)?;
+        }
+        Ok(bytes)
+    }
+
+    fn place_of(&self, object: Object) -> (BorrowedFd<'_>, String) {
+        match object {
+            Object::Blob(digest) => (self.blobs(), digest.hex()),
+            Object::Layer(layer) => (self.layers(), layer.hex()),
+            Object::Partial(digest) => (self.ingest(), format!("{}{PARTIAL}", digest.hex())),
+        }
+    }
+
+    fn path_of(&self, object: Object) -> String {
+        let directory = match object {
+            Object::Blob(_) => "blobs/sha256",
+            Object::Layer(_) => "layers",
+            Object::Partial(_) => "ingest",
+        };
+        let (_, name) = self.place_of(object);
+        self.root().join(directory).join(name).display().to_string()
+    }
+
+    fn open_object(&self, object: Object) -> Result<OwnedFd, Errno> {
+        let (parent, name) = self.place_of(object);
+        let kind = if let Object::Layer(_) = object {
+            OFlags::DIRECTORY
+        } else {
+            OFlags::empty()
+        };
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | kind;
+        rustix::fs::openat(parent, &*name, flags, Mode::empty())
+    }
+
+    /// Every blob, layer and partial download there is, with nothing else that may lie there.
+    pub(crate) fn objects(&self) -> Result<Vec<Object>> {
+        let mut objects = Vec::new();
+        let mut list = |directory: BorrowedFd<'_>, suffix: &str, object: fn(Digest) -> Object| {
+            dir::each_name(directory, |name, _| {
+                let hex = name.to_str().ok().and_then(|name| name.strip_suffix(suffix));
+                objects.extend(hex.and_then(Digest::from_hex).map(object));
+                Ok(())
+            })
+            .on_path("list", self.root())
+        };
+        list(self.blobs(), "", Object::Blob)?;
+        list(self.layers(), "", |digest| Object::Layer(digest.into()))?;
+        list(self.ingest(), PARTIAL, Object::Partial)?;
+        Ok(objects)
+    }
+}
+
+/// Sets the time of last use to now. A store that cannot be written to has no such memory.
+pub(crate) fn touch(directory: impl AsFd, name: &str) -> Result<(), Errno> {
+    let at = |nanos| Timespec {
+        tv_sec: 0,
+        tv_nsec: nanos,
+    };
+    let times = Timestamps {
+        last_access: at(UTIME_OMIT),
+        last_modification: at(UTIME_NOW),
+    };
+    match rustix::fs::utimensat(directory, name, &times, AtFlags::SYMLINK_NOFOLLOW) {
+        Err(Errno::ROFS | Errno::ACCESS | Errno::PERM) => Ok(()),
+        result => result,
+    }
+}
+
+fn measure_file(directory: BorrowedFd<'_>, name: &str) -> Result<Option<Measured>, Errno> {
+    let stat = stat(directory, name)?;
+    Ok(stat.map(|stat| Measured {
+        bytes: allocated(&stat),
+        used: modified(&stat),
+        held: false,
+    }))
+}
+
+pub(crate) fn stat(directory: BorrowedFd<'_>, name: &str) -> Result<Option<Stat>, Errno> {
+    match rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => Ok(Some(stat)),
+        Err(Errno::NOENT) => Ok(None),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// Bytes a file has on the disk. The unit of `st_blocks` is 512 bytes whatever the filesystem's.
+pub(crate) fn allocated(stat: &Stat) -> u64 {
+    u64::try_from(stat.st_blocks).unwrap_or(0) * 512
+}
+
+fn modified(stat: &Stat) -> SystemTime {
+    let nanos = u32::try_from(stat.st_mtime_nsec).unwrap_or(0);
+    let beyond = Duration::new(stat.st_mtime.unsigned_abs(), nanos);
+    if stat.st_mtime >= 0 {
+        SystemTime::UNIX_EPOCH + beyond
+    } else {
+        SystemTime::UNIX_EPOCH
+    }
+}
