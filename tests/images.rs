@@ -1,8 +1,10 @@
 //! `mybox images`, `inspect`, `tag` and `rmi`, and how an image is named.
 
+use std::path::PathBuf;
+
 use serde_json::{Value, json};
 
-use crate::harness::{Cmd, Rootfs, Sandbox};
+use crate::harness::{Cmd, Rootfs, Sandbox, allocated};
 
 /// Imports an image that no other is like; its manifest's digest.
 #[track_caller]
@@ -19,6 +21,15 @@ fn inspect(sandbox: &Sandbox, name: &str) -> Value {
     let documents = sandbox.mybox(["inspect", name]).run().ok().stdout_json();
     assert_eq!(documents.as_array().map(Vec::len), Some(1));
     documents[0].clone()
+}
+
+/// Where the one layer of an image is.
+#[track_caller]
+fn layer_directory(sandbox: &Sandbox, name: &str) -> PathBuf {
+    let image = inspect(sandbox, name);
+    let layer = image["layers"][0].as_str().expect("a layer");
+    let hex = layer.strip_prefix("sha256:").expect("a digest");
+    sandbox.root().join("layers").join(hex)
 }
 
 #[track_caller]
@@ -60,7 +71,9 @@ fn images_lists_every_name_of_every_image() {
         ["registry.example:5000/team/app", "latest", short]
     );
     assert_eq!(rows[2][..2], ["<none>", "<none>"]);
-    assert_eq!(rows[0].last(), Some(&"3B"));
+    let layer = layer_directory(&sandbox, "app:1.0");
+    let kilobytes = allocated(&layer) as f64 / 1000.0;
+    assert_eq!(rows[0].last(), Some(&&*format!("{kilobytes:.1}kB")));
     assert!(
         table
             .lines()
@@ -78,7 +91,7 @@ fn images_lists_every_name_of_every_image() {
         "tag": "1.0",
         "id": id,
         "digest": named,
-        "size": 3,
+        "size": allocated(&layer),
         "created": "1970-01-01T00:00:00Z",
     });
     assert_eq!(documents[0], first);
@@ -212,7 +225,8 @@ fn inspect_shows_config_and_manifest_as_they_are_in_the_store() {
     assert_eq!(image["config"], blob(&image["id"]));
     assert_eq!(image["manifest"]["config"]["digest"], image["id"]);
     assert_eq!(image["layers"], image["config"]["rootfs"]["diff_ids"]);
-    assert_eq!(image["size"], 7);
+    let layer = layer_directory(&sandbox, "app");
+    assert_eq!(image["size"], allocated(&layer));
     // What can be shown is shown, whatever else was asked for.
     let both = sandbox.mybox(["inspect", "nope", "app"]).run().code(1);
     let both = both.says("no such image: nope");

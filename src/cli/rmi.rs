@@ -41,7 +41,7 @@ fn report(removed: &Removed) -> anyhow::Result<()> {
     for reference in &removed.untagged {
         output::line(&format!("Untagged: {}", reference.familiar()))?;
     }
-    if let Some(image) = &removed.deleted_image {
+    for image in &removed.deleted_images {
         output::line(&format!("Deleted: {image}"))?;
     }
     for layer in &removed.deleted_layers {

@@ -20,6 +20,7 @@ const SMALL: u64 = 4 << 20;
 
 /// A blob that nobody removes while this lives: it carries a shared lock.
 #[must_use]
+#[derive(Debug)]
 pub struct Held(OwnedFd);
 
 impl Held {

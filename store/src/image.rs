@@ -1,12 +1,12 @@
 //! Images: what `index.json` leads to, read together with manifest and config.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::digest::{DiffId, Digest};
 use crate::error::{Context, Error, Result};
 use crate::layout::Store;
 use crate::needs::{FoundManifest, Root};
-use crate::object;
+use crate::object::{self, Object};
 use crate::oci::config::ImageConfig;
 use crate::oci::document::Document;
 use crate::oci::index::Index;
@@ -90,6 +90,18 @@ pub(crate) struct Meant {
     pub(crate) manifest: Option<Digest>,
 }
 
+impl Catalog {
+    /// Every blob and layer that some entry of the index leads to.
+    pub(crate) fn needed(&self) -> HashSet<Object> {
+        let blobs = self.roots.iter().flat_map(|root| root.blobs.iter());
+        let layers = self.images.iter().flat_map(|image| image.layers.iter());
+        blobs
+            .map(|digest| Object::Blob(*digest))
+            .chain(layers.map(|layer| Object::Layer(*layer)))
+            .collect()
+    }
+}
+
 impl Store {
     /// All images, by reference; untagged ones last. Fails if one cannot be read.
     pub fn images(&self) -> Result<Vec<Image>> {
@@ -150,7 +162,20 @@ impl Store {
     pub fn find_for(&self, name: &str, platform: Option<&Platform>) -> Result<Image> {
         let index = self.index()?;
         let meant = self.meant(&index, name)?;
-        self.choose(&meant, name, platform)
+        self.choose(meant, name, platform)
+    }
+
+    /// The image whose manifest is an entry of the index.
+    pub(crate) fn image_entered(&self, index: &Index, manifest: Digest) -> Result<Image> {
+        let name = manifest.to_string();
+        let mut entries = index.manifests.iter();
+        let entry = entries.find(|entry| entry.digest == manifest);
+        let root = self.root_of(index, entry.ok_or_else(|| no_such(&name))?);
+        let meant = Meant {
+            root,
+            manifest: Some(manifest),
+        };
+        self.choose(meant, &name, None)
     }
 
     /// What a name means, by its reference or else by the beginning of a digest.
@@ -185,7 +210,7 @@ impl Store {
                     == (reference.registry(), reference.repository())
             })
         };
-        let mut seen = std::collections::HashSet::new();
+        let mut seen = HashSet::new();
         let entries = index.manifests.iter();
         entries
             .filter(|entry| index.names(entry.digest).any(same_repository))
@@ -320,7 +345,7 @@ impl Store {
     /// Bytes that the trees of the image's layers take on the disk, each layer once. Layers that
     /// are not unpacked count as nothing.
     pub fn size(&self, image: &Image) -> u64 {
-        let mut seen = std::collections::HashSet::new();
+        let mut seen = HashSet::new();
         let layers = image.layers.iter().filter(|layer| seen.insert(**layer));
         let sizes = layers.map(|layer| self.measure_layer(*layer).ok().flatten());
         let bytes = sizes.flatten().map(|measured| measured.bytes);

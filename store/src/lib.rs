@@ -38,6 +38,7 @@ mod index;
 mod ingest;
 mod layout;
 mod lock;
+mod object;
 mod names;
 
 mod archive;
@@ -49,6 +50,7 @@ mod change;
 mod import;
 
 mod image;
+mod needs;
 mod receive;
 mod remove;
 mod stack;
@@ -58,10 +60,11 @@ pub use blob::Held;
 pub use change::Change;
 pub use digest::{DiffId, Digest};
 pub use error::{Error, Result};
-pub use image::Image;
+pub use image::{Catalog, Damage, Image};
 pub use import::{ImportOptions, ImportSource, Progress, Warning};
 pub use layer::HeldLayer;
 pub use layout::Store;
+pub use object::{Measured, Object};
 pub use oci::config::{Config, History, ImageConfig, RootFs};
 pub use oci::document::Document;
 pub use oci::manifest::{Descriptor, ImageIndex, Manifest};

@@ -16,7 +16,8 @@ use serde::{Deserialize, Serialize};
 use crate::arrival::PARTIAL;
 use crate::digest::{DiffId, Digest};
 use crate::error::{Context, Error, Result};
-use crate::layer::{LISTING, RECORD};
+use crate::layer::RECORD;
+use crate::layer::listing::LISTING;
 use crate::layout::Store;
 use crate::{dir, ingest, lock};
 
@@ -59,14 +60,6 @@ pub(crate) struct Condemned {
     pub(crate) object: Object,
     bytes: u64,
     lock: OwnedFd,
-}
-
-impl Condemned {
-    /// Its last use.
-    pub(crate) fn used(&self, store: &Store) -> Result<Option<SystemTime>> {
-        let measured = store.measure(self.object)?;
-        Ok(measured.map(|measured| measured.used))
-    }
 }
 
 /// What came of condemning something.
@@ -112,16 +105,6 @@ impl Store {
             used: modified(&record),
             held: false,
         }))
-    }
-
-    /// Whether somebody uses an object. Asked by trying its lock, which is given back at once.
-    pub(crate) fn is_held(&self, object: Object) -> Result<bool> {
-        let answer = match self.open_object(object) {
-            Ok(fd) => lock::try_exclusive(&fd).map(|free| !free),
-            Err(Errno::NOENT) => Ok(false),
-            Err(errno) => Err(errno),
-        };
-        answer.on("lock", || self.path_of(object))
     }
 
     /// Takes the exclusive lock on an object. The caller holds the index lock.
@@ -194,23 +177,6 @@ impl Store {
         };
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | kind;
         rustix::fs::openat(parent, &*name, flags, Mode::empty())
-    }
-
-    /// Every blob, layer and partial download there is, with nothing else that may lie there.
-    pub(crate) fn objects(&self) -> Result<Vec<Object>> {
-        let mut objects = Vec::new();
-        let mut list = |directory: BorrowedFd<'_>, suffix: &str, object: fn(Digest) -> Object| {
-            dir::each_name(directory, |name, _| {
-                let hex = name.to_str().ok().and_then(|name| name.strip_suffix(suffix));
-                objects.extend(hex.and_then(Digest::from_hex).map(object));
-                Ok(())
-            })
-            .on_path("list", self.root())
-        };
-        list(self.blobs(), "", Object::Blob)?;
-        list(self.layers(), "", |digest| Object::Layer(digest.into()))?;
-        list(self.ingest(), PARTIAL, Object::Partial)?;
-        Ok(objects)
     }
 }
 

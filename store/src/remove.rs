@@ -211,10 +211,19 @@ fn manifests_only_in(going: &[&Root], staying: &[&Root]) -> Vec<(Digest, Digest)
         .map(|found| found.descriptor.digest)
         .collect();
     let mut seen = HashSet::new();
+    let manifests = |root: &&Root| -> Vec<(Digest, Digest)> {
+        if root.manifests.is_empty() {
+            // Nobody can read what it is: at most an image, called by its manifest.
+            return vec![(root.digest(), root.digest())];
+        }
+        let found = root.manifests.iter();
+        found
+            .map(|found| (found.descriptor.digest, found.manifest.config.digest))
+            .collect()
+    };
     going
         .iter()
-        .flat_map(|root| root.manifests.iter())
-        .map(|found| (found.descriptor.digest, found.manifest.config.digest))
+        .flat_map(manifests)
         .filter(|(manifest, _)| !kept.contains(manifest) && seen.insert(*manifest))
         .collect()
 }

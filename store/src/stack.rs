@@ -3,20 +3,19 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::Timespec;
-use rustix::fs::{AtFlags, Timestamps, UTIME_NOW, UTIME_OMIT};
-
+use crate::blob::Held;
 use crate::digest::{DiffId, Digest};
-use crate::dir;
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Result};
 use crate::image::Image;
 use crate::layer::{HeldLayer, RECORD, TREE};
 use crate::layout::Store;
+use crate::{dir, object};
 
 /// An image's layers, base first. While this lives, or any process that has inherited its
-/// descriptors, nobody removes them.
+/// descriptors, nobody removes them, nor the image.
 #[derive(Debug)]
 pub struct Stack {
+    _manifest: Held,
     layers: Vec<StackLayer>,
 }
 
@@ -53,20 +52,29 @@ impl StackLayer {
 }
 
 impl Store {
-    /// Holds the layers of an image. One that is missing is unpacked again from its blob.
+    /// Holds an image and its layers. One that is missing is unpacked again from its blob.
     pub fn stack(&self, image: &Image) -> Result<Stack> {
+        let manifest = self.hold_blob(image.manifest)?;
+        // Removed since it was found.
+        let manifest = manifest.ok_or_else(|| Error::NoSuchImage {
+            name: image.id.to_string(),
+        })?;
+        self.used(image)?;
         let mut layers = Vec::with_capacity(image.layers.len());
-        for (layer, blob) in image.layers.iter().zip(image.blobs()) {
+        for (layer, blob) in image.layers.iter().zip(&image.blobs) {
             let held = loop {
                 match self.hold_layer(*layer)? {
                     Some(held) => break held,
                     // What has just been made is locked exclusively: held again, it is shared.
-                    None => drop(self.restore_layer(*layer, *blob)?),
+                    None => drop(self.restore_layer(*layer, blob.digest)?),
                 }
             };
             layers.push(self.stack_layer(*layer, held)?);
         }
-        Ok(Stack { layers })
+        Ok(Stack {
+            _manifest: manifest,
+            layers,
+        })
     }
 
     /// Makes a layer anew from its blob.
@@ -78,21 +86,7 @@ impl Store {
     fn stack_layer(&self, layer: DiffId, lock: OwnedFd) -> Result<StackLayer> {
         let path = Path::new(&self.layer_path(layer)).join(TREE);
         let tree = dir::open(&lock, TREE).on_path("open", &path)?;
-        // The time of the last use, for whoever looks for layers nobody needs any more. A store
-        // that cannot be written to has no such thing.
-        let now = Timespec {
-            tv_sec: 0,
-            tv_nsec: UTIME_NOW,
-        };
-        let omit = Timespec {
-            tv_sec: 0,
-            tv_nsec: UTIME_OMIT,
-        };
-        let times = Timestamps {
-            last_access: omit,
-            last_modification: now,
-        };
-        let _ = rustix::fs::utimensat(&lock, RECORD, &times, AtFlags::empty());
+        object::touch(&lock, RECORD).on_path("touch the record of", &path)?;
         Ok(StackLayer {
             diff_id: layer,
             fs: path,

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use mybox_store::{Change, Digest, Error, ImportOptions, Store};
 
-use crate::support::{Archive, Scratch, chain};
+use crate::support::{Archive, Scratch, allocated, chain};
 
 fn tar(content: &str) -> Vec<u8> {
     Archive::new().file("f", content.as_bytes()).finish()
@@ -131,9 +131,9 @@ fn the_image_goes_with_its_last_tag_and_leaves_nothing() {
     scratch.store.tag(&image, &"b".parse().unwrap()).unwrap();
     let removed = scratch.store.remove("a", false, &unused).unwrap();
     assert_eq!(removed.untagged[0].familiar(), "a:latest");
-    assert_eq!(removed.deleted_image, None);
+    assert_eq!(removed.deleted_images, []);
     let removed = scratch.store.remove("b", false, &unused).unwrap();
-    assert_eq!(removed.deleted_image, Some(image.id));
+    assert_eq!(removed.deleted_images, [image.id]);
     assert_eq!(removed.deleted_layers, image.layers);
     assert!(removed.freed_bytes > 2048);
     assert!(scratch.leftovers().is_empty());
@@ -160,8 +160,8 @@ fn by_id_an_image_with_several_tags_goes_only_by_force() {
     );
     let removed = scratch.store.remove(&id, true, &unused).unwrap();
     assert_eq!(
-        (removed.untagged.len(), removed.deleted_image),
-        (2, Some(image.id))
+        (removed.untagged.len(), removed.deleted_images),
+        (2, vec![image.id])
     );
     assert!(scratch.leftovers().is_empty());
 }
@@ -180,8 +180,8 @@ fn a_layer_two_images_share_goes_with_the_second() {
     assert_ne!(one.id, two.id);
     let removed = scratch.store.remove("one", false, &unused).unwrap();
     assert_eq!(
-        (removed.deleted_image, removed.deleted_layers.len()),
-        (Some(one.id), 0)
+        (removed.deleted_images, removed.deleted_layers.len()),
+        (vec![one.id], 0)
     );
     assert!(scratch.tree(&two).join("f").exists());
     let removed = scratch.store.remove("two", false, &unused).unwrap();
@@ -204,7 +204,8 @@ fn an_image_containers_use_is_only_untagged_and_that_by_force() {
         .to_string();
     assert!(error.contains("c0ffee"), "{error}");
     let removed = scratch.store.remove("a", true, &used).unwrap();
-    assert_eq!((removed.untagged.len(), removed.deleted_image), (1, None));
+    assert_eq!(removed.untagged.len(), 1);
+    assert_eq!(removed.deleted_images, []);
     assert!(
         scratch
             .store
@@ -228,17 +229,18 @@ fn an_image_containers_use_is_only_untagged_and_that_by_force() {
 }
 
 #[test]
-fn a_layer_in_use_outlives_its_image() {
+fn an_image_that_somebody_runs_is_only_untagged_and_that_by_force() {
     let scratch = Scratch::new();
     let image = scratch.import_as(&tar("x"), "a");
     let stack = scratch.store.stack(&image).unwrap();
-    let removed = scratch.store.remove("a", false, &unused).unwrap();
-    assert!(removed.deleted_layers.is_empty());
+    let error = scratch.store.remove("a", false, &unused).unwrap_err();
+    assert!(matches!(error, Error::InUse { .. }), "{error}");
+    let removed = scratch.store.remove("a", true, &unused).unwrap();
+    assert_eq!((removed.untagged.len(), removed.freed_bytes), (1, 0));
     assert!(stack.layers()[0].fs.join("f").exists());
     drop(stack);
-    // And is used again by the next image that has it.
-    scratch.import_as(&tar("x"), "a");
-    scratch.store.remove("a", false, &unused).unwrap();
+    let removed = scratch.store.remove(&image.id.hex(), false, &unused);
+    assert_eq!(removed.unwrap().deleted_layers, image.layers);
     assert!(scratch.leftovers().is_empty());
 }
 
@@ -288,7 +290,7 @@ fn a_damaged_image_can_be_removed_by_force_and_does_not_hide_the_others() {
     );
     assert!(scratch.store.remove("bad", false, &unused).is_err());
     let removed = scratch.store.remove("bad", true, &unused).unwrap();
-    assert_eq!(removed.deleted_image, Some(bad.manifest));
+    assert_eq!(removed.deleted_images, [bad.manifest]);
     assert_eq!(scratch.store.images().unwrap().len(), 1);
 }
 
@@ -346,7 +348,12 @@ fn the_store_is_an_oci_image_layout() {
         );
     }
     assert_eq!(manifest["layers"][0]["digest"], image.layers[0].to_string());
-    assert_eq!(scratch.store.size(&image), 1);
+    let layer = scratch
+        .store
+        .root()
+        .join("layers")
+        .join(image.layers[0].hex());
+    assert_eq!(scratch.store.size(&image), allocated(&layer));
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod crash;
 mod faithful;
 mod hostile;
 mod images;
+mod indexes;
 mod limits;
 mod pack;
 mod sparse;

@@ -39,6 +39,6 @@ pub(crate) use self::{
     probe::probe,
     requirements::requirements,
     rootfs::Rootfs,
-    sandbox::Sandbox,
+    sandbox::{Sandbox, allocated},
     terminal::{Session, Terminal},
 };

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -327,6 +328,21 @@ fn all_below(directory: &Path) -> Vec<PathBuf> {
         }
     }
     found
+}
+
+/// Bytes allocated to a file, or to a directory with all that is in it.
+#[track_caller]
+pub(crate) fn allocated(path: &Path) -> u64 {
+    let metadata = path.symlink_metadata().expect("what is measured");
+    let below = if metadata.is_dir() {
+        all_below(path)
+    } else {
+        Vec::new()
+    };
+    let blocks = below
+        .iter()
+        .map(|path| path.symlink_metadata().expect("what is measured").blocks());
+    (metadata.blocks() + blocks.sum::<u64>()) * 512
 }
 
 /// Remembers every container there ever was: `--rm` leaves no record that would tell whose

@@ -184,7 +184,9 @@ impl Store {
         let name = options.reference.as_ref().map(ToString::to_string);
         locked.index.add(manifest, name.as_deref());
         locked.save()?;
-        self.image(&locked.index, manifest_digest)
+        let image = self.image_entered(&locked.index, manifest_digest)?;
+        self.used(&image)?;
+        Ok(image)
     }
 
     /// Deletes what was published for an image that did not come to be, if nobody else needs it.

@@ -11,7 +11,7 @@
 
 mod content;
 mod inflate;
-mod listing;
+pub(crate) mod listing;
 pub(crate) mod unpack;
 
 use std::fs::File;
@@ -26,7 +26,7 @@ use crate::blob::read_small;
 use crate::digest::{DiffId, Digest};
 use crate::dir;
 use crate::error::{Context, Error, Result};
-use crate::ingest::{self, Temporary};
+use crate::ingest::Temporary;
 use crate::layout::Store;
 use crate::lock::{self, SingleFlight};
 use crate::time::Time;

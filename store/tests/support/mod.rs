@@ -3,9 +3,14 @@
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+mod layout;
+
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use mybox_store::{Error, Image, ImportOptions, ImportSource, Store};
+
+pub(crate) use layout::{Layout, digest};
 
 /// A store in a temporary directory.
 pub(crate) struct Scratch {
@@ -128,6 +133,19 @@ pub(crate) fn xattr(path: &Path, name: &str) -> Option<Vec<u8>> {
     let length = rustix::fs::lgetxattr(path, name, &mut value[..]).ok()?;
     value.truncate(length);
     Some(value)
+}
+
+/// Bytes allocated to a file, or to a directory with all that is in it.
+pub(crate) fn allocated(path: &Path) -> u64 {
+    let metadata = std::fs::symlink_metadata(path).expect("what is measured");
+    let mut bytes = metadata.blocks() * 512;
+    if metadata.is_dir() {
+        let entries = std::fs::read_dir(path).expect("a listing");
+        bytes += entries
+            .map(|entry| allocated(&entry.expect("an entry").path()))
+            .sum::<u64>();
+    }
+    bytes
 }
 
 /// The example that imports in a process of its own.
