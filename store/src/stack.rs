@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::blob::Held;
 use crate::digest::{DiffId, Digest};
+use crate::dir;
 use crate::error::{Context, Error, Result};
 use crate::image::Image;
 use crate::layer::{HeldLayer, RECORD, TREE};
@@ -81,6 +82,13 @@ impl Store {
     fn restore_layer(&self, layer: DiffId, blob: Digest) -> Result<HeldLayer> {
         let mut file = self.open_blob(blob)?;
         self.make_layer_from(layer, blob, &mut file, &mut |_| {})
+            .map_err(|error| match error {
+                Error::Mismatch { found, .. } => {
+                    let reason = format!("its bytes have another digest: they are layer {found}");
+                    Error::damaged(self.blob_path(blob), reason)
+                }
+                other => other,
+            })
     }
 
     fn stack_layer(&self, layer: DiffId, lock: OwnedFd) -> Result<StackLayer> {
