@@ -24,6 +24,7 @@ const RULES: &[Rule] = &[
             "life",
             "container",
             "error",
+            "registry",
             "net",
             "registry",
             "kernel::cgroup",

@@ -7,7 +7,9 @@ mod login;
 mod logout;
 mod network;
 mod output;
+mod progress;
 mod ps;
+mod pull;
 mod registry;
 mod rm;
 mod rmi;
@@ -68,6 +70,8 @@ enum Verb {
     Ps(ps::Arguments),
     /// Remove containers that have ended
     Rm(rm::Arguments),
+    /// Fetch an image from a registry
+    Pull(pull::Arguments),
     /// Make an image of a root filesystem: a tar or a directory
     Import(import::Arguments),
     /// List images
@@ -103,6 +107,7 @@ pub fn run() -> Result<u8, Failure> {
         Verb::Run(_) => unreachable!("handled above"),
         Verb::Ps(arguments) => ps::run(&places, &arguments),
         Verb::Rm(arguments) => rm::run(&places, &arguments),
+        Verb::Pull(arguments) => pull::run(&places, arguments),
         Verb::Import(arguments) => import::run(&places, arguments),
         Verb::Images(arguments) => images::run(&places, &arguments),
         Verb::Inspect(arguments) => inspect::run(&places, &arguments),

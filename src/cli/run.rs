@@ -2,15 +2,19 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
+use std::time::Instant;
 
 use anyhow::{Context, bail};
 use clap::Args;
+use mybox_store::{Platform, Store};
 
+use super::progress::{self, Display, Style};
 use super::{output, values};
 use crate::container::Places;
 use crate::error::Failure;
 use crate::kernel::cgroup::{CpuQuota, Limits, Swap};
 use crate::kernel::process;
+use crate::life::pull::{self, PullPolicy};
 use crate::life::{self, recover};
 use crate::net::names::HostEntry;
 use crate::plan::request::{Tmpfs, Volume};
@@ -139,6 +143,14 @@ pub(super) struct Arguments {
     #[arg(value_parser = values::host_entry)]
     add_host: Vec<HostEntry>,
 
+    /// When to pull the image: always, missing, never
+    #[arg(long, value_name = "WHEN", help_heading = "Image")]
+    #[arg(default_value = "missing", value_parser = pull_policy)]
+    pull: PullPolicy,
+    /// The platform, where the image has several [default: this machine's]
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]", help_heading = "Image")]
+    platform: Option<Platform>,
+
     /// The image: a name, an id, a digest, or the beginning of one
     image: String,
     /// The command; without it, the image's own
@@ -150,6 +162,7 @@ pub(super) struct Arguments {
 pub(super) fn run(places: &Places, arguments: Arguments) -> Result<u8, Failure> {
     let own = |error| Failure::with_code(125, error);
     let dry_run = arguments.dry_run;
+    let (policy, platform) = (arguments.pull, arguments.platform.clone());
     let request = request(arguments).map_err(own)?;
     if dry_run {
         let plan = life::dry_run(places, &request).map_err(own)?;
@@ -158,12 +171,32 @@ pub(super) fn run(places: &Places, arguments: Arguments) -> Result<u8, Failure> 
     }
     process::seal_own_binary().map_err(|error| own(error.into()))?;
     recover::leftovers(places).map_err(own)?;
+    bring_image(places, &request.image, policy, platform).map_err(own)?;
     let ending = life::run(places, &request, &mut |text| output::note(text))
         .map_err(|failed| Failure::with_code(failed.code, failed.error))?;
     if ending.out_of_memory {
         report_out_of_memory(ending.code, request.limits.memory);
     }
     Ok(ending.code)
+}
+
+/// Pulls the image if that is called for. Its progress goes where the command's errors go.
+fn bring_image(
+    places: &Places,
+    image: &str,
+    policy: PullPolicy,
+    platform: Option<Platform>,
+) -> anyhow::Result<()> {
+    let store = Store::open(&places.root)?;
+    let display = Display::new(Style::choose(false, false));
+    let started = Instant::now();
+    let watch = |event| display.show(event);
+    let pulled = pull::pull_for_run(&store, image, platform, policy, &watch);
+    display.finish();
+    if let Some(pulled) = pulled? {
+        output::note(&progress::summary(&pulled, started.elapsed()));
+    }
+    Ok(())
 }
 
 /// 137 alone would leave the user guessing who sent SIGKILL.
@@ -256,6 +289,15 @@ fn read_env_file(path: &PathBuf) -> anyhow::Result<Vec<(String, String)>> {
         variables.extend(variable);
     }
     Ok(variables)
+}
+
+fn pull_policy(text: &str) -> Result<PullPolicy, String> {
+    match text {
+        "always" => Ok(PullPolicy::Always),
+        "missing" => Ok(PullPolicy::Missing),
+        "never" => Ok(PullPolicy::Never),
+        other => Err(format!("`{other}` is none of always, missing, never")),
+    }
 }
 
 fn network_mode(text: &str) -> Result<NetworkMode, String> {

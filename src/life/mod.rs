@@ -1,6 +1,7 @@
 //! The life of a container, in order.
 //!
 //! ```text
+//! pull        the image, if it is not there
 //! recover     what supervisors that died left behind
 //! prepare     claim, name, lease: what only one container can have
 //! plan        (crate::plan) everything decided, nothing done
@@ -15,6 +16,7 @@
 //! here, or in the next mybox command.
 
 pub mod prepare;
+pub mod pull;
 pub mod recover;
 pub mod teardown;
 

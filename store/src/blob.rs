@@ -34,8 +34,8 @@ impl Held {
         Ok(u64::try_from(stat.st_size).unwrap_or(0))
     }
 
-    /// The blob as a file, at its beginning, for reading.
-    pub(crate) fn file(&self) -> io::Result<File> {
+    /// The blob's bytes, from the beginning. Nobody has checked them since they were stored.
+    pub fn reader(&self) -> io::Result<File> {
         // A description of its own: the position would be shared by a duplicate.
         let path = format!("/proc/self/fd/{}", self.0.as_raw_fd());
         File::open(path)
@@ -62,6 +62,14 @@ impl Store {
             ));
         }
         Ok(bytes)
+    }
+
+    /// Reads a manifest, a config or an index whole and checks it; `None` if it is not there.
+    pub fn document(&self, digest: Digest) -> Result<Option<Vec<u8>>> {
+        match self.read_blob(digest) {
+            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
+            other => other.map(Some),
+        }
     }
 
     /// Opens a blob for reading; nobody has checked its bytes.

@@ -68,6 +68,7 @@ pub use object::{Measured, Object};
 pub use oci::config::{Config, History, ImageConfig, RootFs};
 pub use oci::document::Document;
 pub use oci::manifest::{Descriptor, ImageIndex, Manifest};
+pub use oci::manifest::{INDEX as INDEX_MEDIA_TYPE, MANIFEST as MANIFEST_MEDIA_TYPE};
 pub use platform::Platform;
 pub use receive::LayerStep;
 pub use reference::Reference;

@@ -12,7 +12,7 @@ use std::io::Read;
 
 use crate::blob::Held;
 use crate::digest::{DiffId, Digest};
-use crate::error::{Context, Error, Result};
+use crate::error::{Error, Result};
 use crate::layer::{HeldLayer, Step};
 use crate::layout::Store;
 use crate::oci::config::ImageConfig;
@@ -60,18 +60,6 @@ impl Store {
                 Step::Flushing => LayerStep::Flushing,
             });
         })
-    }
-
-    /// Holds a layer, laying it down from its blob in the store if it is not there.
-    pub fn receive_layer_from_blob(
-        &self,
-        layer: DiffId,
-        blob: Digest,
-        held: &Held,
-        progress: &mut dyn FnMut(LayerStep),
-    ) -> Result<HeldLayer> {
-        let mut file = held.file().on("open", || blob.to_string())?;
-        self.receive_layer(layer, blob, &mut file, progress)
     }
 
     /// Stores a config, a manifest or an index unless it is there.

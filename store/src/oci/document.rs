@@ -33,6 +33,12 @@ struct Shape {
 }
 
 impl Document {
+    /// What a document calls itself, if it does.
+    pub fn media_type_of(bytes: &[u8]) -> Option<String> {
+        let shape: Shape = serde_json::from_slice(bytes).ok()?;
+        shape.media_type
+    }
+
     /// Reads a manifest or index. `media_type` is what its server called it; what the document
     /// calls itself counts more.
     pub fn parse(bytes: &[u8], media_type: Option<&str>) -> Result<Self> {

@@ -1,0 +1,483 @@
+//! How long an image takes from the registry to runnable, side by side: mybox, podman, docker, and
+//! the plainest way to do it by hand, `curl | gzip -d | tar` a layer.
+//!
+//! `cargo bench --bench pull [-- ROUNDS]`. The image has three layers, 300 MB compressed and 57,000
+//! files; a registry on loopback serves it. The candidates take turns, each into an empty store on
+//! the same file system; the table has medians and their ratios.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Files in each layer. The sizes add up to about 720 MB.
+const LAYERS: [usize; 3] = [40_000, 12_000, 5_000];
+const ROUNDS: usize = 3;
+/// How long a daemon may take to answer.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn main() {
+    let rounds = std::env::args()
+        .skip(1)
+        .find_map(|word| word.parse().ok())
+        .unwrap_or(ROUNDS);
+    let dir = bench_dir();
+    let layout = image(&dir);
+    let registry = Registry::start(&dir);
+    registry.push(&layout);
+    let mut candidates = vec![mybox(&dir, &registry)];
+    candidates.extend(podman(&dir, &registry));
+    candidates.extend(docker(&dir, &registry));
+    candidates.extend(by_hand(&dir, &registry));
+    for _ in 0..rounds {
+        for candidate in &mut candidates {
+            (candidate.forget)();
+            // What the one before left to be written is not this one's to wait for.
+            rustix::fs::sync();
+            let started = Instant::now();
+            (candidate.pull)();
+            candidate.times.push(started.elapsed());
+        }
+    }
+    print_table(&mut candidates, rounds);
+    for candidate in &mut candidates {
+        (candidate.forget)();
+    }
+}
+
+/// One way to get the image.
+struct Candidate {
+    name: &'static str,
+    /// What it does beside getting the files there.
+    does: &'static str,
+    /// Throws away what the last pull brought.
+    forget: Box<dyn Fn()>,
+    pull: Box<dyn Fn()>,
+    times: Vec<Duration>,
+    /// Ends when the candidate is dropped.
+    _daemon: Option<Daemon>,
+}
+
+impl Candidate {
+    fn new(
+        name: &'static str,
+        does: &'static str,
+        forget: impl Fn() + 'static,
+        pull: impl Fn() + 'static,
+    ) -> Self {
+        Self {
+            name,
+            does,
+            forget: Box::new(forget),
+            pull: Box::new(pull),
+            times: Vec::new(),
+            _daemon: None,
+        }
+    }
+}
+
+fn mybox(dir: &Path, registry: &Registry) -> Candidate {
+    let (root, run_root) = (dir.join("mybox"), dir.join("mybox-run"));
+    let reference = registry.reference();
+    let remove = root.clone();
+    Candidate::new(
+        "mybox",
+        "checks, flushes to the disk",
+        move || remove_tree(&remove),
+        move || {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_mybox"));
+            command.arg("--root").arg(&root).arg("--run-root").arg(&run_root);
+            run(command.args(["pull", "--quiet", &reference]));
+        },
+    )
+}
+
+fn podman(dir: &Path, registry: &Registry) -> Option<Candidate> {
+    find("podman")?;
+    let reference = registry.reference();
+    let (root, run_root) = (dir.join("podman"), dir.join("podman-run"));
+    let command = move || {
+        let mut command = Command::new("podman");
+        command.arg("--root").arg(&root).arg("--runroot").arg(&run_root);
+        command.args(["--storage-driver", "overlay"]);
+        command
+    };
+    let reset = command.clone();
+    Some(Candidate::new(
+        "podman",
+        "checks",
+        move || run(reset().args(["rmi", "--all", "--force"])),
+        move || run(command().args(["pull", "--quiet", "--tls-verify=false", &reference])),
+    ))
+}
+
+fn docker(dir: &Path, registry: &Registry) -> Option<Candidate> {
+    find("dockerd")?;
+    let daemon = Daemon::dockerd(&dir.join("docker"))?;
+    let reference = registry.reference();
+    let host = daemon.host.clone();
+    let command = move || {
+        let mut command = Command::new("docker");
+        command.args(["--host", &host]);
+        command
+    };
+    let forget = command.clone();
+    let remove = reference.clone();
+    let mut candidate = Candidate::new(
+        "docker",
+        "checks",
+        move || {
+            // The first time there is nothing to remove.
+            let _ = quiet(forget().args(["rmi", "--force", &remove])).status();
+        },
+        move || run(command().args(["pull", "--quiet", &reference])),
+    );
+    candidate._daemon = Some(daemon);
+    Some(candidate)
+}
+
+fn by_hand(dir: &Path, registry: &Registry) -> Option<Candidate> {
+    find("curl")?;
+    let inflate = if find("igzip").is_some() { "igzip" } else { "gzip" };
+    let place = dir.join("by-hand");
+    let urls = registry.layer_urls();
+    let remove = place.clone();
+    Some(Candidate::new(
+        "curl | gzip -d | tar",
+        "nothing",
+        move || remove_tree(&remove),
+        move || {
+            let running: Vec<Child> = urls
+                .iter()
+                .enumerate()
+                .map(|(number, url)| {
+                    let layer = place.join(number.to_string());
+                    fs::create_dir_all(&layer).expect("make a directory");
+                    let layer = layer.display();
+                    let script = format!("curl -sS {url} | {inflate} -dc | tar -x -C {layer}");
+                    let mut shell = Command::new("sh");
+                    shell.args(["-c", &script]).spawn().expect("start sh")
+                })
+                .collect();
+            for mut child in running {
+                assert!(child.wait().expect("wait for sh").success());
+            }
+        },
+    ))
+}
+
+/// A process that ends with this.
+struct Daemon {
+    child: Child,
+    host: String,
+}
+
+impl Daemon {
+    /// A docker daemon of its own, without any network of its own; `None` where it does not start,
+    /// as where its cgroups are not.
+    fn dockerd(root: &Path) -> Option<Self> {
+        fs::create_dir_all(root).expect("make a directory");
+        let socket = root.join("socket");
+        let host = format!("unix://{}", socket.display());
+        let log = File::create(root.join("log")).expect("make docker's log");
+        let mut command = Command::new("dockerd");
+        command.args(["--host", &host, "--bridge", "none", "--iptables=false"]);
+        command.args(["--storage-driver", "overlay2"]);
+        command.arg("--data-root").arg(root.join("data"));
+        command.arg("--exec-root").arg(root.join("exec"));
+        command.arg("--pidfile").arg(root.join("pid"));
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        let child = command.spawn().expect("start dockerd");
+        let daemon = Self { child, host };
+        let asked = || {
+            let mut ask = Command::new("docker");
+            quiet(ask.args(["--host", &daemon.host, "version"]))
+                .status()
+                .is_ok_and(|status| status.success())
+        };
+        if wait_until(asked) {
+            return Some(daemon);
+        }
+        eprintln!("docker is left out: see {}", root.join("log").display());
+        None
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        // It stops its containerd, given the chance.
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        let _ = self.child.wait();
+    }
+}
+
+/// Debian's docker-registry on a free port of loopback.
+struct Registry {
+    child: Child,
+    port: u16,
+    layers: PathBuf,
+}
+
+impl Registry {
+    fn start(dir: &Path) -> Self {
+        let port = TcpListener::bind("127.0.0.1:0")
+            .and_then(|listener| listener.local_addr())
+            .expect("a free port")
+            .port();
+        let config = dir.join("registry.yml");
+        let text = format!(
+            "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\n\
+             storage: {{filesystem: {{rootdirectory: {}}}}}\n\
+             http: {{addr: \"127.0.0.1:{port}\"}}\n",
+            dir.join("registry").display()
+        );
+        fs::write(&config, text).expect("write the registry's config");
+        let mut command = Command::new("docker-registry");
+        command.arg("serve").arg(&config);
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        let child = command
+            .spawn()
+            .expect("start docker-registry: apt-get install docker-registry");
+        let registry = Self {
+            child,
+            port,
+            layers: dir.join("layout"),
+        };
+        let answers = wait_until(|| TcpStream::connect(("127.0.0.1", port)).is_ok());
+        assert!(answers, "docker-registry does not answer");
+        registry
+    }
+
+    fn push(&self, layout: &Path) {
+        let from = format!("oci:{}:bench", layout.display());
+        let to = format!("docker://{}", self.reference());
+        run(Command::new("skopeo").args(["copy", "--quiet", "--dest-tls-verify=false", &from, &to]));
+    }
+
+    fn reference(&self) -> String {
+        format!("127.0.0.1:{}/bench:1", self.port)
+    }
+
+    fn layer_urls(&self) -> Vec<String> {
+        let list = fs::read_to_string(self.layers.join("layers")).expect("the list of layers");
+        let url = |digest: &str| format!("http://127.0.0.1:{}/v2/bench/blobs/{digest}", self.port);
+        list.lines().map(url).collect()
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The image as an OCI layout, made once.
+fn image(dir: &Path) -> PathBuf {
+    let layout = dir.join("layout");
+    if layout.join("layers").exists() {
+        return layout;
+    }
+    remove_tree(&layout);
+    fs::create_dir_all(&layout).expect("make a directory");
+    let tars: Vec<PathBuf> = LAYERS
+        .iter()
+        .enumerate()
+        .map(|(number, files)| {
+            let path = layout.join(format!("layer{number}.tar"));
+            eprintln!("making {} with {files} files", path.display());
+            write_layer(&path, number, *files);
+            path
+        })
+        .collect();
+    eprintln!("compressing");
+    let store = dir.join("making");
+    remove_tree(&store);
+    // umoci would do it too; this way nothing more is needed than what the benchmark has.
+    fs::create_dir_all(layout.join("blobs/sha256")).expect("make a directory");
+    let (mut descriptors, mut diff_ids, mut digests) = (Vec::new(), Vec::new(), Vec::new());
+    for tar in &tars {
+        diff_ids.push(format!("\"{}\"", sha256(tar)));
+        run(Command::new("gzip").arg("-6").arg(tar));
+        let gzipped = tar.with_extension("tar.gz");
+        let (digest, size) = adopt(&layout, &gzipped);
+        descriptors.push(descriptor("layer.v1.tar+gzip", &digest, size));
+        digests.push(digest);
+    }
+    let config = format!(
+        "{{\"architecture\":\"{}\",\"os\":\"linux\",\"config\":{{\"Cmd\":[\"sh\"]}},\
+         \"rootfs\":{{\"type\":\"layers\",\"diff_ids\":[{}]}}}}",
+        if cfg!(target_arch = "x86_64") { "amd64" } else { "arm64" },
+        diff_ids.join(",")
+    );
+    let (digest, size) = adopt_text(&layout, &config);
+    let manifest = format!(
+        "{{\"schemaVersion\":2,\"mediaType\":\"application/vnd.oci.image.manifest.v1+json\",\
+         \"config\":{},\"layers\":[{}]}}",
+        descriptor("config.v1+json", &digest, size),
+        descriptors.join(",")
+    );
+    let (digest, size) = adopt_text(&layout, &manifest);
+    let index = format!(
+        "{{\"schemaVersion\":2,\"manifests\":[{{\"mediaType\":\
+         \"application/vnd.oci.image.manifest.v1+json\",\"digest\":\"{digest}\",\"size\":{size},\
+         \"annotations\":{{\"org.opencontainers.image.ref.name\":\"bench\"}}}}]}}"
+    );
+    fs::write(layout.join("index.json"), index).expect("write the index");
+    let version = "{\"imageLayoutVersion\":\"1.0.0\"}";
+    fs::write(layout.join("oci-layout"), version).expect("write oci-layout");
+    fs::write(layout.join("layers"), digests.join("\n")).expect("write the list of layers");
+    layout
+}
+
+fn descriptor(kind: &str, digest: &str, size: u64) -> String {
+    format!(
+        "{{\"mediaType\":\"application/vnd.oci.image.{kind}\",\"digest\":\"{digest}\",\
+         \"size\":{size}}}"
+    )
+}
+
+fn adopt_text(layout: &Path, text: &str) -> (String, u64) {
+    let path = layout.join("document");
+    fs::write(&path, text).expect("write a document");
+    adopt(layout, &path)
+}
+
+/// Moves a file among the layout's blobs.
+fn adopt(layout: &Path, file: &Path) -> (String, u64) {
+    let digest = sha256(file);
+    let size = fs::metadata(file).expect("stat a blob").len();
+    let hex = digest.trim_start_matches("sha256:");
+    fs::rename(file, layout.join("blobs/sha256").join(hex)).expect("move a blob");
+    (digest, size)
+}
+
+fn sha256(file: &Path) -> String {
+    let output = Command::new("sha256sum").arg(file).output().expect("start sha256sum");
+    let text = String::from_utf8(output.stdout).expect("hex digits");
+    format!("sha256:{}", &text[..64])
+}
+
+/// A layer of many small files and few large ones, about as compressible as programs are.
+fn write_layer(path: &Path, number: usize, files: usize) {
+    let mut noise = Noise(number as u64 + 1);
+    let file = std::io::BufWriter::new(File::create(path).expect("make a layer"));
+    let mut tar = tar::Builder::new(file);
+    for file in 0..files {
+        if file % 20 == 0 {
+            let mut header = tar::Header::new_gnu();
+            header.set_entry_type(tar::EntryType::Directory);
+            header.set_mode(0o755);
+            header.set_size(0);
+            let name = format!("usr/share/layer{number}/{}/", file / 20);
+            tar.append_data(&mut header, name, std::io::empty())
+                .expect("write a directory");
+        }
+        let content = noise.content();
+        let mut header = tar::Header::new_gnu();
+        header.set_mode(0o644);
+        header.set_mtime(1_700_000_000);
+        header.set_size(content.len() as u64);
+        let name = format!("usr/share/layer{number}/{}/file{file}", file / 20);
+        tar.append_data(&mut header, name, &*content)
+            .expect("write a file");
+    }
+    tar.into_inner()
+        .and_then(|mut file| file.flush())
+        .expect("finish a layer");
+}
+
+/// xorshift64: the same on every machine.
+struct Noise(u64);
+
+impl Noise {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    /// Sizes from some bytes to some 200 kB, most of them small; noise and repetition mixed.
+    fn content(&mut self) -> Vec<u8> {
+        let exponent = self.next() % 12;
+        let size = 64 + self.next() % (64 << exponent);
+        let size = usize::try_from(size).expect("fits");
+        let mut content = Vec::with_capacity(size + 64);
+        while content.len() < size {
+            let word = self.next();
+            if word % 5 < 2 {
+                content.extend_from_slice(&word.to_le_bytes());
+            } else {
+                content.extend_from_slice(b"a line as it occurs in many files of a system\n");
+            }
+        }
+        content.truncate(size);
+        content
+    }
+}
+
+fn bench_dir() -> PathBuf {
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("bench-pull");
+    fs::create_dir_all(&dir).expect("make a directory for the benchmark");
+    dir
+}
+
+fn print_table(candidates: &mut [Candidate], rounds: usize) {
+    for candidate in candidates.iter_mut() {
+        candidate.times.sort();
+    }
+    let median = |candidate: &Candidate| candidate.times[candidate.times.len() / 2];
+    let own = median(&candidates[0]);
+    println!("{:<22} {:>8} {:>8} {:>8}   {rounds} rounds", "", "median", "best", "ratio");
+    for candidate in candidates.iter() {
+        println!(
+            "{:<22} {:>6.2} s {:>6.2} s {:>7.1}x   {}",
+            candidate.name,
+            median(candidate).as_secs_f64(),
+            candidate.times[0].as_secs_f64(),
+            median(candidate).as_secs_f64() / own.as_secs_f64(),
+            candidate.does
+        );
+    }
+}
+
+fn wait_until(mut done: impl FnMut() -> bool) -> bool {
+    let started = Instant::now();
+    while started.elapsed() < PATIENCE {
+        if done() {
+            return true;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    false
+}
+
+fn remove_tree(path: &Path) {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            panic!("remove {}: {error}", path.display())
+        }
+        _ => {}
+    }
+}
+
+fn find(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path)
+        .map(|dir| dir.join(program))
+        .find(|file| file.exists())
+}
+
+fn quiet(command: &mut Command) -> &mut Command {
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null())
+}
+
+fn run(command: &mut Command) {
+    let output = command.stdin(Stdio::null()).output().expect("start a program");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {errors}");
+}

@@ -1,0 +1,101 @@
+//! `mybox pull`.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use clap::Args;
+use mybox_store::{Platform, Store};
+
+use super::output;
+use super::progress::{self, Style};
+use crate::container::Places;
+use crate::error::Failure;
+use crate::life::pull::{self, Platforms, PullRequest};
+use crate::registry;
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  mybox pull ubuntu:jammy
+  mybox pull --platform linux/arm64 ghcr.io/me/tool@sha256:...
+  mybox pull --json localhost:5000/app | jq .
+
+An interrupted pull goes on where it stopped. Accounts are those of `mybox login`, docker and podman;
+mirrors and short names those of /etc/containers/registries.conf, if there is one; certificates
+those of the system, of /etc/docker/certs.d/HOST and of /etc/containers/certs.d/HOST.
+
+With --json, a line for each event: {\"event\":\"resolved\",\"reference\",\"layers\":[{\"digest\",\"size\"}]},
+{\"event\":\"layer\",\"digest\",\"state\",\"bytes\"}, {\"event\":\"pulled\",\"reference\",\"digest\",\"id\",\"manifest\",
+\"new\",\"bytes\"}. States: there, elsewhere, resumed, downloading, retrying, unpacking, flushing, done.")]
+pub(super) struct Arguments {
+    /// The platform, where there are several [default: this machine's]
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    platform: Option<Platform>,
+    /// Pull the images of all platforms
+    #[arg(short, long, conflicts_with = "platform")]
+    all_platforms: bool,
+    /// How many layers to fetch at a time
+    #[arg(short, long, value_name = "NUMBER", default_value_t = pull::JOBS as u8)]
+    #[arg(value_parser = clap::value_parser!(u8).range(1..=32))]
+    jobs: u8,
+    /// Print the digest alone
+    #[arg(short, long)]
+    quiet: bool,
+    /// Print events as JSON, a line each
+    #[arg(long, conflicts_with = "quiet")]
+    json: bool,
+    #[command(flatten)]
+    registry: RegistryArguments,
+    /// The image: NAME, NAME:TAG, NAME@DIGEST
+    #[arg(value_name = "REF")]
+    name: String,
+}
+
+/// How to talk to registries.
+#[derive(Debug, Args)]
+pub(super) struct RegistryArguments {
+    /// Allow plain HTTP and certificates nobody vouches for; loopback may always do without TLS
+    #[arg(long)]
+    insecure: bool,
+    /// Trust the certificate authorities in this file as well
+    #[arg(long, value_name = "FILE")]
+    tls_ca: Vec<PathBuf>,
+}
+
+impl RegistryArguments {
+    pub(super) fn options(self) -> registry::Options {
+        registry::Options {
+            insecure: self.insecure,
+            tls_ca: self.tls_ca,
+        }
+    }
+}
+
+pub(super) fn run(places: &Places, arguments: Arguments) -> Result<u8, Failure> {
+    let store = Store::open(&places.root)?;
+    let request = PullRequest {
+        name: arguments.name,
+        platforms: match arguments.platform {
+            Some(platform) => Platforms::One(platform),
+            None if arguments.all_platforms => Platforms::All,
+            None => Platforms::One(Platform::host()),
+        },
+        jobs: arguments.jobs.into(),
+        registry: arguments.registry.options(),
+    };
+    let style = Style::choose(arguments.quiet, arguments.json);
+    let started = Instant::now();
+    let display = progress::Display::new(style);
+    let pulled = pull::pull(&store, &request, &|event| display.show(event));
+    display.finish();
+    let pulled = pulled?;
+    if arguments.json {
+        progress::pulled_as_json(&pulled)?;
+        return Ok(0);
+    }
+    if !arguments.quiet {
+        output::note(&progress::summary(&pulled, started.elapsed()));
+    }
+    output::line(&pulled.digest.to_string())?;
+    Ok(0)
+}

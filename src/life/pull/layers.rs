@@ -1,0 +1,307 @@
+//! The blobs of an image, several at a time: each is there, or is fetched and unpacked while it
+//! arrives. The first failure ends the others.
+
+use std::collections::HashMap;
+use std::io::{self, Read};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread::ScopedJoinHandle;
+
+use anyhow::{Context, Result, bail};
+use mybox_store::{Arrival, DiffId, Digest, Held, HeldLayer, LayerStep, Partial, Store};
+
+use super::download::{self, Flag};
+use super::resolve::Resolved;
+use super::{Event, Kept, LayerEvent, Watch};
+use crate::registry::{Client, Source};
+
+/// A blob that is wanted, and the layer that is to be made of it.
+pub(super) struct Task {
+    pub(super) digest: Digest,
+    pub(super) size: u64,
+    layer: Option<DiffId>,
+}
+
+/// The distinct blobs, in the order of the images' layers.
+pub(super) fn tasks(resolved: &Resolved) -> Result<Vec<Task>> {
+    let mut tasks: Vec<Task> = Vec::new();
+    let mut known: HashMap<Digest, usize> = HashMap::new();
+    let mut add = |digest, size, layer| -> Result<()> {
+        let Some(&number) = known.get(&digest) else {
+            known.insert(digest, tasks.len());
+            tasks.push(Task {
+                digest,
+                size,
+                layer,
+            });
+            return Ok(());
+        };
+        let same = &mut tasks[number];
+        let contradicts = |one: Option<DiffId>, other: Option<DiffId>| {
+            one.zip(other).is_some_and(|(one, other)| one != other)
+        };
+        if same.size != size || contradicts(same.layer, layer) {
+            bail!("the image says contradictory things of its layer {digest}");
+        }
+        same.layer = same.layer.or(layer);
+        Ok(())
+    };
+    for image in &resolved.images {
+        for (blob, layer) in image.manifest.layers.iter().zip(&image.config.rootfs.diff_ids) {
+            add(blob.digest, blob.size, Some(*layer))?;
+        }
+    }
+    for manifest in &resolved.attachments {
+        for blob in std::iter::once(&manifest.config).chain(&manifest.layers) {
+            add(blob.digest, blob.size, None)?;
+        }
+    }
+    Ok(tasks)
+}
+
+/// What all downloads of a pull share.
+pub(super) struct Fetcher<'a> {
+    pub(super) store: &'a Store,
+    pub(super) client: &'a Client,
+    pub(super) source: &'a Source,
+    pub(super) watch: Watch<'a>,
+}
+
+/// One task in progress.
+struct Work<'a> {
+    fetcher: &'a Fetcher<'a>,
+    number: usize,
+    task: &'a Task,
+    /// Up when another task has failed.
+    stop: &'a Flag,
+}
+
+/// A blob that is there, its layer if it has one, and what came over the network for it.
+struct Arrived {
+    blob: Held,
+    layer: Option<HeldLayer>,
+    fetched: u64,
+}
+
+/// How fetching and unpacking a blob ended, when nothing else failed.
+enum Fetched {
+    Whole(Box<Arrived>),
+    /// It has another digest.
+    Wrong(mybox_store::Error),
+}
+
+/// How a download ended.
+enum Downloaded {
+    Whole {
+        blob: Held,
+        fetched: u64,
+    },
+    Wrong(mybox_store::Error),
+    /// Another failure made it useless.
+    Stopped,
+}
+
+impl Fetcher<'_> {
+    pub(super) fn fetch_all(&self, tasks: &[Task], jobs: usize) -> Result<Kept> {
+        let next = AtomicUsize::new(0);
+        let stop = Flag::default();
+        let outcome: Mutex<Result<Kept>> = Mutex::new(Ok(Kept::default()));
+        let lock = || outcome.lock().unwrap_or_else(PoisonError::into_inner);
+        let work = || {
+            while !stop.is_up() {
+                let number = next.fetch_add(1, Ordering::Relaxed);
+                let Some(task) = tasks.get(number) else {
+                    return;
+                };
+                let work = Work {
+                    fetcher: self,
+                    number,
+                    task,
+                    stop: &stop,
+                };
+                let arrived = work.run();
+                let mut outcome = lock();
+                match (arrived, &mut *outcome) {
+                    (Ok(arrived), Ok(kept)) => kept.add(arrived),
+                    (Err(error), Ok(_)) => {
+                        stop.raise();
+                        *outcome = Err(error);
+                    }
+                    // The first failure is the one that is reported.
+                    (_, Err(_)) => {}
+                }
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..jobs.clamp(1, tasks.len().max(1)) {
+                scope.spawn(work);
+            }
+        });
+        outcome.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Kept {
+    fn add(&mut self, arrived: Arrived) {
+        self.blobs.push(arrived.blob);
+        self.layers.extend(arrived.layer);
+        self.fetched += arrived.fetched;
+    }
+}
+
+impl Work<'_> {
+    fn tell(&self, step: LayerEvent) {
+        (self.fetcher.watch)(Event::Layer {
+            number: self.number,
+            step,
+        });
+    }
+
+    fn run(&self) -> Result<Arrived> {
+        let mut is_second_try = false;
+        loop {
+            let partial = match self.expect()? {
+                Arrival::There(blob) => return self.unpack_stored(blob),
+                Arrival::Missing(partial) => *partial,
+            };
+            // What an earlier process left may have suffered, as from a power cut: then once more,
+            // from the beginning.
+            let worth_another = partial.resumed() > 0 && !is_second_try;
+            match self.fetch(partial)? {
+                Fetched::Whole(arrived) => return Ok(*arrived),
+                Fetched::Wrong(error) if worth_another => {
+                    is_second_try = true;
+                    let reason = error.to_string();
+                    self.tell(LayerEvent::Retrying { reason });
+                }
+                Fetched::Wrong(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Finds the blob, or takes on to fetch it; waits for whoever fetches it now.
+    fn expect(&self) -> Result<Arrival> {
+        let Task { digest, size, .. } = *self.task;
+        self.fetcher.store.expect_blob(digest, size, |bytes| {
+            if self.stop.is_up() {
+                bail!("given up");
+            }
+            self.tell(LayerEvent::FetchedElsewhere { bytes });
+            Ok(())
+        })
+    }
+
+    /// The blob is in the store; the tree may be.
+    fn unpack_stored(&self, blob: Held) -> Result<Arrived> {
+        let mut made = false;
+        let layer = self.task.layer.map(|layer| {
+            if let Some(held) = self.fetcher.store.hold_unpacked(layer)? {
+                return Ok(held);
+            }
+            made = true;
+            self.unpack(layer, &mut blob.reader()?)
+        });
+        let layer = layer.transpose()?;
+        self.tell(if made { LayerEvent::Done } else { LayerEvent::There });
+        Ok(Arrived {
+            blob,
+            layer,
+            fetched: 0,
+        })
+    }
+
+    /// Downloads in this thread and unpacks in another, which reads what is there.
+    fn fetch(&self, partial: Partial) -> Result<Fetched> {
+        if partial.resumed() > 0 {
+            let from = partial.resumed();
+            self.tell(LayerEvent::Resumed { from });
+        }
+        let unpack_failed = Flag::default();
+        std::thread::scope(|scope| {
+            let unpacking = self.task.layer.map(|layer| {
+                let mut follower = partial.follow();
+                let unpack_failed = &unpack_failed;
+                scope.spawn(move || {
+                    self.unpack(layer, &mut follower)
+                        .inspect_err(|_| unpack_failed.raise())
+                })
+            });
+            let blob = self.download(partial, &unpack_failed);
+            let unpacked = unpacking.map(join);
+            match blob? {
+                Downloaded::Whole { blob, fetched } => {
+                    let layer = unpacked.transpose()?;
+                    self.tell(LayerEvent::Done);
+                    Ok(Fetched::Whole(Box::new(Arrived {
+                        blob,
+                        layer,
+                        fetched,
+                    })))
+                }
+                Downloaded::Wrong(error) => Ok(Fetched::Wrong(error)),
+                Downloaded::Stopped => match unpacked {
+                    Some(Err(cause)) if unpack_failed.is_up() => Err(cause),
+                    _ => bail!("given up"),
+                },
+            }
+        })
+    }
+
+    /// Consumes the partial download: what becomes of it, those who read along are told by that.
+    fn download(&self, mut partial: Partial, unpack_failed: &Flag) -> Result<Downloaded> {
+        let stop = || self.stop.is_up() || unpack_failed.is_up();
+        let Fetcher { client, source, .. } = *self.fetcher;
+        let tell = |step| self.tell(step);
+        let digest = self.task.digest;
+        let fetched = download::download(client, source, digest, &mut partial, &stop, &tell)?;
+        let Some(fetched) = fetched else {
+            return Ok(Downloaded::Stopped);
+        };
+        match partial.finish() {
+            Ok(blob) => Ok(Downloaded::Whole { blob, fetched }),
+            Err(error @ mybox_store::Error::Mismatch { .. }) => Ok(Downloaded::Wrong(error)),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn unpack(&self, layer: DiffId, source: &mut (dyn Read + Send)) -> Result<HeldLayer> {
+        let digest = self.task.digest;
+        let mut told = Told {
+            inner: source,
+            bytes: 0,
+            tell: &|bytes| self.tell(LayerEvent::Unpacking { bytes }),
+        };
+        let progress = &mut |step| match step {
+            LayerStep::Waiting => self.tell(LayerEvent::UnpackedElsewhere),
+            LayerStep::Flushing => self.tell(LayerEvent::Flushing),
+            // The blob's own bytes say it better.
+            _ => {}
+        };
+        self.fetcher
+            .store
+            .receive_layer(layer, digest, &mut told, progress)
+            .with_context(|| format!("unpack layer {digest}"))
+    }
+}
+
+fn join<T>(thread: ScopedJoinHandle<'_, T>) -> T {
+    thread
+        .join()
+        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+/// A reader that tells how far it is.
+struct Told<'a> {
+    inner: &'a mut (dyn Read + Send),
+    bytes: u64,
+    tell: &'a (dyn Fn(u64) + Sync),
+}
+
+impl Read for Told<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        self.bytes += read as u64;
+        (self.tell)(self.bytes);
+        Ok(read)
+    }
+}

@@ -1,0 +1,228 @@
+//! Pull: an image comes from a registry into the store.
+//!
+//! ```text
+//! resolve     name -> registry or mirror, manifest, the platform's own if it is an index
+//! layers      each distinct blob, several at a time: fetched, or gone on with, or there already;
+//!             unpacked while it arrives
+//! publish     documents into the store, the name into index.json
+//! ```
+//! A pull that ends early, however it does, leaves partial downloads in `ingest/` for the next one,
+//! and nothing else.
+
+mod download;
+mod layers;
+mod resolve;
+
+use std::collections::HashSet;
+
+use anyhow::Result;
+use mybox_store::{Digest, Held, HeldLayer, Image, Platform, Reference, Store};
+
+use crate::registry::{Client, Options};
+use resolve::Resolved;
+
+/// How many layers at a time, unless the user says otherwise; as Docker has it.
+pub const JOBS: usize = 3;
+
+/// What is to be pulled, and how.
+pub struct PullRequest {
+    /// A reference, or a short name that registries.conf knows.
+    pub name: String,
+    /// Which platforms of an index.
+    pub platforms: Platforms,
+    /// How many layers at a time.
+    pub jobs: usize,
+    /// How to talk to registries.
+    pub registry: Options,
+}
+
+/// Which images of an index are wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Platforms {
+    /// The one that suits this platform best.
+    One(Platform),
+    /// Every one, and the index itself.
+    All,
+}
+
+/// What a pull brought.
+pub struct Pulled {
+    /// The image; of several platforms, the one for this machine, if there is one.
+    pub image: Option<Image>,
+    /// Its name.
+    pub reference: Reference,
+    /// What the registry calls it: the digest of the index or manifest that the name led to.
+    pub digest: Digest,
+    /// Whether the name led to something else before, or to nothing.
+    pub is_news: bool,
+    /// Bytes that came over the network.
+    pub fetched: u64,
+}
+
+/// How far a pull is. Told often, from several threads.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// One place to pull from did not work; the next one is tried.
+    SourceFailed {
+        /// Which one and why, on one line.
+        reason: String,
+    },
+    /// It is known what the image consists of.
+    Resolved {
+        /// The image's name.
+        reference: Reference,
+        /// The distinct blobs of its layers, base first, with their sizes.
+        layers: Vec<(Digest, u64)>,
+    },
+    /// Something happens to one of these layers.
+    Layer {
+        /// Which, by its place in the list.
+        number: usize,
+        /// What.
+        step: LayerEvent,
+    },
+}
+
+/// What happens to a layer. Bytes are those of its blob.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LayerEvent {
+    /// Blob and tree are there already.
+    There,
+    /// Another process fetches it.
+    FetchedElsewhere {
+        /// How many bytes it has.
+        bytes: u64,
+    },
+    /// An interrupted download goes on.
+    Resumed {
+        /// From where.
+        from: u64,
+    },
+    /// It comes over the network.
+    Downloading {
+        /// How many bytes there are.
+        bytes: u64,
+    },
+    /// The connection was lost, and is made again.
+    Retrying {
+        /// Why, on one line.
+        reason: String,
+    },
+    /// It is being unpacked; while it arrives this is told too.
+    Unpacking {
+        /// How much of the blob is unpacked.
+        bytes: u64,
+    },
+    /// Another process unpacks it.
+    UnpackedElsewhere,
+    /// It is being written to the disk.
+    Flushing,
+    /// Blob and tree are there.
+    Done,
+}
+
+/// Who is told of a pull's progress.
+pub type Watch<'a> = &'a (dyn Fn(Event) + Sync);
+
+/// What keeps the parts of an image in the store until it is named.
+#[derive(Default)]
+struct Kept {
+    blobs: Vec<Held>,
+    #[expect(dead_code, reason = "its lock is what matters")]
+    layers: Vec<HeldLayer>,
+    fetched: u64,
+}
+
+/// When `run` pulls its image.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PullPolicy {
+    /// Whatever is there.
+    Always,
+    /// When there is none of this name, or none for the platform.
+    #[default]
+    Missing,
+    /// Not at all.
+    Never,
+}
+
+/// Makes sure that there is an image before a container is made of it; what was pulled for that.
+/// Without a platform, an image of whatever platform will do if it is there.
+pub fn pull_for_run(
+    store: &Store,
+    name: &str,
+    platform: Option<Platform>,
+    policy: PullPolicy,
+    watch: Watch<'_>,
+) -> Result<Option<Pulled>> {
+    let suits = |image: &Image| {
+        let platform = platform.as_ref();
+        platform.is_none_or(|wanted| wanted.suits(&image.config.platform()).is_some())
+    };
+    let is_there = || match store.find(name) {
+        Ok(image) => Ok(suits(&image)),
+        Err(mybox_store::Error::NoSuchImage { .. }) => Ok(false),
+        Err(error) => Err(error),
+    };
+    let is_wanted = match policy {
+        PullPolicy::Never => false,
+        PullPolicy::Missing => !is_there()?,
+        PullPolicy::Always => true,
+    };
+    // An id names nothing that a registry has.
+    if !is_wanted || name.parse::<Reference>().is_err() {
+        return Ok(None);
+    }
+    let request = PullRequest {
+        name: name.to_owned(),
+        platforms: Platforms::One(platform.clone().unwrap_or_else(Platform::host)),
+        jobs: JOBS,
+        registry: Options::default(),
+    };
+    pull(store, &request, watch).map(Some)
+}
+
+/// Pulls an image.
+pub fn pull(store: &Store, request: &PullRequest, watch: Watch<'_>) -> Result<Pulled> {
+    let client = Client::new(&request.registry)?;
+    let resolved = resolve::resolve(store, &client, request, watch)?;
+    let tasks = layers::tasks(&resolved)?;
+    watch(Event::Resolved {
+        reference: resolved.reference.clone(),
+        layers: tasks.iter().map(|task| (task.digest, task.size)).collect(),
+    });
+    let fetcher = layers::Fetcher {
+        store,
+        client: &client,
+        source: &resolved.source,
+        watch,
+    };
+    let kept = fetcher.fetch_all(&tasks, request.jobs)?;
+    publish(store, resolved, kept)
+}
+
+fn publish(store: &Store, resolved: Resolved, mut kept: Kept) -> Result<Pulled> {
+    let mut stored = HashSet::new();
+    for document in &resolved.documents {
+        if stored.insert(Digest::of(document)) {
+            kept.blobs.push(store.put_document(document)?);
+        }
+    }
+    let reference = resolved.reference.without_redundant_tag();
+    let name = reference.to_string();
+    let before = store.find(&name).ok().map(|image| image.manifest);
+    store.name_image(resolved.root, resolved.chosen_from, Some(&reference))?;
+    let image = match store.find(&name) {
+        Ok(image) => Some(image),
+        // Of all platforms, none may be this machine's.
+        Err(mybox_store::Error::NoSuchImage { .. }) => None,
+        Err(error) => return Err(error.into()),
+    };
+    let after = image.as_ref().map(|image| image.manifest);
+    Ok(Pulled {
+        is_news: before.is_none() || before != after,
+        image,
+        reference,
+        digest: resolved.digest,
+        fetched: kept.fetched + resolved.fetched,
+    })
+}
