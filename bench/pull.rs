@@ -88,7 +88,11 @@ fn mybox(dir: &Path, registry: &Registry) -> Candidate {
         move || remove_tree(&remove),
         move || {
             let mut command = Command::new(env!("CARGO_BIN_EXE_mybox"));
-            command.arg("--root").arg(&root).arg("--run-root").arg(&run_root);
+            command
+                .arg("--root")
+                .arg(&root)
+                .arg("--run-root")
+                .arg(&run_root);
             run(command.args(["pull", "--quiet", &reference]));
         },
     )
@@ -100,7 +104,11 @@ fn podman(dir: &Path, registry: &Registry) -> Option<Candidate> {
     let (root, run_root) = (dir.join("podman"), dir.join("podman-run"));
     let command = move || {
         let mut command = Command::new("podman");
-        command.arg("--root").arg(&root).arg("--runroot").arg(&run_root);
+        command
+            .arg("--root")
+            .arg(&root)
+            .arg("--runroot")
+            .arg(&run_root);
         command.args(["--storage-driver", "overlay"]);
         command
     };
@@ -140,7 +148,11 @@ fn docker(dir: &Path, registry: &Registry) -> Option<Candidate> {
 
 fn by_hand(dir: &Path, registry: &Registry) -> Option<Candidate> {
     find("curl")?;
-    let inflate = if find("igzip").is_some() { "igzip" } else { "gzip" };
+    let inflate = if find("igzip").is_some() {
+        "igzip"
+    } else {
+        "gzip"
+    };
     let place = dir.join("by-hand");
     let urls = registry.layer_urls();
     let remove = place.clone();
@@ -183,12 +195,22 @@ impl Daemon {
         let host = format!("unix://{}", socket.display());
         let log = File::create(root.join("log")).expect("make docker's log");
         let mut command = Command::new("dockerd");
-        command.args(["--host", &host, "--bridge", "none", "--iptables=false"]);
+        command.args([
+            "--host",
+            &host,
+            "--bridge",
+            "none",
+            "--iptables=false",
+            "--ip-forward=false",
+        ]);
         command.args(["--storage-driver", "overlay2"]);
         command.arg("--data-root").arg(root.join("data"));
         command.arg("--exec-root").arg(root.join("exec"));
         command.arg("--pidfile").arg(root.join("pid"));
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log);
         let child = command.spawn().expect("start dockerd");
         let daemon = Self { child, host };
         let asked = || {
@@ -254,7 +276,13 @@ impl Registry {
     fn push(&self, layout: &Path) {
         let from = format!("oci:{}:bench", layout.display());
         let to = format!("docker://{}", self.reference());
-        run(Command::new("skopeo").args(["copy", "--quiet", "--dest-tls-verify=false", &from, &to]));
+        run(Command::new("skopeo").args([
+            "copy",
+            "--quiet",
+            "--dest-tls-verify=false",
+            &from,
+            &to,
+        ]));
     }
 
     fn reference(&self) -> String {
@@ -310,7 +338,11 @@ fn image(dir: &Path) -> PathBuf {
     let config = format!(
         "{{\"architecture\":\"{}\",\"os\":\"linux\",\"config\":{{\"Cmd\":[\"sh\"]}},\
          \"rootfs\":{{\"type\":\"layers\",\"diff_ids\":[{}]}}}}",
-        if cfg!(target_arch = "x86_64") { "amd64" } else { "arm64" },
+        if cfg!(target_arch = "x86_64") {
+            "amd64"
+        } else {
+            "arm64"
+        },
         diff_ids.join(",")
     );
     let (digest, size) = adopt_text(&layout, &config);
@@ -356,7 +388,10 @@ fn adopt(layout: &Path, file: &Path) -> (String, u64) {
 }
 
 fn sha256(file: &Path) -> String {
-    let output = Command::new("sha256sum").arg(file).output().expect("start sha256sum");
+    let output = Command::new("sha256sum")
+        .arg(file)
+        .output()
+        .expect("start sha256sum");
     let text = String::from_utf8(output.stdout).expect("hex digits");
     format!("sha256:{}", &text[..64])
 }
@@ -432,7 +467,10 @@ fn print_table(candidates: &mut [Candidate], rounds: usize) {
     }
     let median = |candidate: &Candidate| candidate.times[candidate.times.len() / 2];
     let own = median(&candidates[0]);
-    println!("{:<22} {:>8} {:>8} {:>8}   {rounds} rounds", "", "median", "best", "ratio");
+    println!(
+        "{:<22} {:>8} {:>8} {:>8}   {rounds} rounds",
+        "", "median", "best", "ratio"
+    );
     for candidate in candidates.iter() {
         println!(
             "{:<22} {:>6.2} s {:>6.2} s {:>7.1}x   {}",
@@ -473,11 +511,17 @@ fn find(program: &str) -> Option<PathBuf> {
 }
 
 fn quiet(command: &mut Command) -> &mut Command {
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null())
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
 }
 
 fn run(command: &mut Command) {
-    let output = command.stdin(Stdio::null()).output().expect("start a program");
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .expect("start a program");
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{command:?}: {errors}");
 }

@@ -76,7 +76,9 @@ impl Display {
 
     pub(super) fn show(&self, event: Event) {
         match event {
-            Event::SourceFailed { reason } => self.note(&format!("{reason}; trying the next place")),
+            Event::SourceFailed { reason } => {
+                self.note(&format!("{reason}; trying the next place"))
+            }
             Event::Resolved { reference, layers } => self.resolved(&reference, &layers),
             Event::Layer { number, step } => self.layer(number, &step),
         }
@@ -171,12 +173,18 @@ impl Display {
         match self.style {
             Style::Bars => layer.draw(step, word, bytes, is_change),
             Style::Lines if is_change => {
-                output::note(&format!("{}: {}", layer.digest.short(), sentence(step, word)));
+                output::note(&format!(
+                    "{}: {}",
+                    layer.digest.short(),
+                    sentence(step, word)
+                ));
             }
             Style::Json if is_change || layer.told.elapsed() >= EVENT_PAUSE => {
                 layer.told = Instant::now();
-                event(&json!({"event": "layer", "digest": layer.digest.to_string(),
-                    "state": word, "bytes": bytes.unwrap_or(layer.have)}));
+                event(
+                    &json!({"event": "layer", "digest": layer.digest.to_string(),
+                    "state": word, "bytes": bytes.unwrap_or(layer.have)}),
+                );
             }
             Style::Lines | Style::Json | Style::Silent => {}
         }

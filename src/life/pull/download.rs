@@ -40,7 +40,11 @@ pub(super) fn download(
                     Err(Ended::Cut(error)) => error,
                     Ok(()) => anyhow::anyhow!("the connection ended early"),
                 };
-                fruitless = if partial.have() > before { 0 } else { fruitless + 1 };
+                fruitless = if partial.have() > before {
+                    0
+                } else {
+                    fruitless + 1
+                };
                 if fruitless == FRUITLESS {
                     return Err(error).with_context(|| {
                         format!(
@@ -140,7 +144,11 @@ pub(super) fn small(
         match stream.take(descriptor.size + 1).read_to_end(bytes) {
             Ok(_) if bytes.len() as u64 >= descriptor.size => break,
             Ok(_) if attempt == FRUITLESS => {
-                bail!("blob {digest}: {} of {} bytes came", bytes.len(), descriptor.size)
+                bail!(
+                    "blob {digest}: {} of {} bytes came",
+                    bytes.len(),
+                    descriptor.size
+                )
             }
             Err(error) if attempt == FRUITLESS => {
                 return Err(error).with_context(|| format!("read blob {digest}"));

@@ -47,7 +47,12 @@ pub(super) fn tasks(resolved: &Resolved) -> Result<Vec<Task>> {
         Ok(())
     };
     for image in &resolved.images {
-        for (blob, layer) in image.manifest.layers.iter().zip(&image.config.rootfs.diff_ids) {
+        for (blob, layer) in image
+            .manifest
+            .layers
+            .iter()
+            .zip(&image.config.rootfs.diff_ids)
+        {
             add(blob.digest, blob.size, Some(*layer))?;
         }
     }
@@ -202,7 +207,11 @@ impl Work<'_> {
             self.unpack(layer, &mut blob.reader()?)
         });
         let layer = layer.transpose()?;
-        self.tell(if made { LayerEvent::Done } else { LayerEvent::There });
+        self.tell(if made {
+            LayerEvent::Done
+        } else {
+            LayerEvent::There
+        });
         Ok(Arrived {
             blob,
             layer,

@@ -1,7 +1,9 @@
 //! From a name to the manifests, configs and layers that are wanted.
 
 use anyhow::{Context, Result, bail};
-use mybox_store::{Descriptor, Digest, Document, ImageConfig, Manifest, Platform, Reference, Store};
+use mybox_store::{
+    Descriptor, Digest, Document, ImageConfig, Manifest, Platform, Reference, Store,
+};
 
 use super::{Event, Platforms, PullRequest, Watch};
 use crate::registry::{Client, Fetched, Source, Which};
@@ -48,7 +50,7 @@ pub(super) fn resolve(
     let mut sources = client.candidates(&request.name)?.into_iter().peekable();
     while let Some(source) = sources.next() {
         let reference = source.reference().clone();
-        match client.manifest(&source, &Which::of(&reference)) {
+        match client.manifest(&source, &source.wanted()) {
             Ok(first) => {
                 let asking = Asking {
                     store,
@@ -131,16 +133,12 @@ impl Asking<'_> {
     }
 
     /// Goes down through indexes to the one image that suits.
-    fn one(
-        &mut self,
-        first: Fetched,
-        platform: &Platform,
-    ) -> Result<(Descriptor, Option<Digest>)> {
+    fn one(&mut self, first: Fetched, platform: &Platform) -> Result<(Descriptor, Option<Digest>)> {
         let first_digest = first.digest;
         let mut current = first;
         for _ in 0..DEEPEST {
             self.fetched += current.bytes.len() as u64;
-            match Document::parse(&current.bytes, current.media_type.as_deref())? {
+            match Document::parse(&current.bytes, &current.media_type)? {
                 Document::Image(manifest) => {
                     let root = self.image(&current, manifest)?;
                     let chosen_from = (current.digest != first_digest).then_some(first_digest);
@@ -158,10 +156,13 @@ impl Asking<'_> {
     /// Takes everything that a manifest or index leads to.
     fn all(&mut self, fetched: Fetched, depth: usize) -> Result<Descriptor> {
         if depth > DEEPEST {
-            bail!("manifest {}: more than {DEEPEST} indexes within one another", fetched.digest);
+            bail!(
+                "manifest {}: more than {DEEPEST} indexes within one another",
+                fetched.digest
+            );
         }
         self.fetched += fetched.bytes.len() as u64;
-        match Document::parse(&fetched.bytes, fetched.media_type.as_deref())? {
+        match Document::parse(&fetched.bytes, &fetched.media_type)? {
             Document::Image(manifest) => self.image(&fetched, manifest),
             Document::Index(index) => {
                 for child in &index.manifests {
@@ -172,7 +173,7 @@ impl Asking<'_> {
                         self.all(child_fetched, depth + 1)?;
                     }
                 }
-                Ok(self.keep(fetched, mybox_store::INDEX_MEDIA_TYPE, None))
+                Ok(self.keep(&fetched, mybox_store::INDEX_MEDIA_TYPE, None))
             }
         }
     }
@@ -181,7 +182,7 @@ impl Asking<'_> {
         if let Some(bytes) = self.store.document(digest)? {
             return Ok(Fetched {
                 bytes,
-                media_type: None,
+                media_type: String::new(),
                 digest,
             });
         }
@@ -194,12 +195,7 @@ impl Asking<'_> {
         let platform = config.platform();
         self.documents.push(bytes);
         self.images.push(WantedImage { manifest, config });
-        let copy = Fetched {
-            bytes: fetched.bytes.clone(),
-            media_type: fetched.media_type.clone(),
-            digest: fetched.digest,
-        };
-        Ok(self.keep(copy, mybox_store::MANIFEST_MEDIA_TYPE, Some(&platform)))
+        Ok(self.keep(fetched, mybox_store::MANIFEST_MEDIA_TYPE, Some(&platform)))
     }
 
     fn attachment(&mut self, fetched: &Fetched) -> Result<()> {
@@ -213,11 +209,12 @@ impl Asking<'_> {
 
     /// Notes a manifest or index to be stored; its descriptor has the media type that it says of
     /// itself, else that of its server, else `usual`.
-    fn keep(&mut self, fetched: Fetched, usual: &str, platform: Option<&Platform>) -> Descriptor {
+    fn keep(&mut self, fetched: &Fetched, usual: &str, platform: Option<&Platform>) -> Descriptor {
+        let served = Some(&fetched.media_type).filter(|served| !served.is_empty());
         let own = Document::media_type_of(&fetched.bytes);
-        let media_type = own.or(fetched.media_type).unwrap_or_else(|| usual.to_owned());
+        let media_type = own.or(served.cloned()).unwrap_or_else(|| usual.to_owned());
         let descriptor = Descriptor::of_document(&media_type, &fetched.bytes, platform);
-        self.documents.push(fetched.bytes);
+        self.documents.push(fetched.bytes.clone());
         descriptor
     }
 
@@ -257,10 +254,15 @@ fn choose<'a>(offers: &'a [Descriptor], platform: &Platform) -> Result<&'a Descr
         .filter(|(platform, _)| platform.os != "unknown")
         .map(|(platform, _)| platform.to_string())
         .collect();
-    bail!("there is no image for {platform}, only for {}", there.join(", "))
+    bail!(
+        "there is no image for {platform}, only for {}",
+        there.join(", ")
+    )
 }
 
 /// buildkit attaches provenance to images this way.
 fn is_attachment(descriptor: &Descriptor) -> bool {
-    descriptor.platform().is_some_and(|platform| platform.os == "unknown")
+    descriptor
+        .platform()
+        .is_some_and(|platform| platform.os == "unknown")
 }

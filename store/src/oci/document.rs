@@ -39,9 +39,9 @@ impl Document {
         shape.media_type
     }
 
-    /// Reads a manifest or index. `media_type` is what its server called it; what the document
-    /// calls itself counts more.
-    pub fn parse(bytes: &[u8], media_type: Option<&str>) -> Result<Self> {
+    /// Reads a manifest or index. `media_type` is what its server called it, empty if it
+    /// did not; what the document calls itself counts more.
+    pub fn parse(bytes: &[u8], media_type: &str) -> Result<Self> {
         let digest = Digest::of(bytes);
         let refuse = |reason: String| Error::Unsupported {
             object: format!("manifest {digest}"),
@@ -67,10 +67,12 @@ impl Document {
             check_image(&image, shape.artifact_type.as_deref()).map_err(refuse)?;
             return Ok(Self::Image(image));
         }
-        let called = shape.media_type.as_deref().or(media_type);
+        let called = match shape.media_type.as_deref().unwrap_or(media_type) {
+            "" => "something without a media type",
+            called => called,
+        };
         Err(refuse(format!(
-            "it is neither an image nor an index but {}",
-            called.unwrap_or("something without a media type")
+            "it is neither an image nor an index but {called}"
         )))
     }
 }
@@ -132,7 +134,7 @@ mod tests {
                 "application/vnd.docker.image.rootfs.diff.tar.gzip",
                 "application/vnd.docker.image.rootfs.diff.tar.zstd",
             ] {
-                let read = Document::parse(image(config, layer).as_bytes(), None);
+                let read = Document::parse(image(config, layer).as_bytes(), "");
                 assert!(matches!(read, Ok(Document::Image(_))), "{config} {layer}");
             }
         }
@@ -144,8 +146,7 @@ mod tests {
             r#"{{"schemaVersion":2,"manifests":[{{"mediaType":"x","digest":"{DIGEST}","size":1,
                 "platform":{{"os":"linux","architecture":"arm","variant":"v7","os.version":"1"}}}}]}}"#
         );
-        let Ok(Document::Index(index)) = Document::parse(index.as_bytes(), Some("text/plain"))
-        else {
+        let Ok(Document::Index(index)) = Document::parse(index.as_bytes(), "text/plain") else {
             panic!("not an index");
         };
         let platform = index.manifests[0].platform().unwrap();
@@ -186,7 +187,7 @@ mod tests {
             (image(config, "x").replace("sha256:", "sha512:"), "JSON"),
         ];
         for (text, expected) in cases {
-            let error = Document::parse(text.as_bytes(), Some("text/plain")).unwrap_err();
+            let error = Document::parse(text.as_bytes(), "text/plain").unwrap_err();
             assert!(error.to_string().contains(expected), "{error}");
         }
     }
