@@ -77,7 +77,7 @@ impl Display {
     pub(super) fn show(&self, event: Event) {
         match event {
             Event::SourceFailed { reason } => {
-                self.note(&format!("{reason}; trying the next place"))
+                self.note(&format!("{reason}; trying the next place"));
             }
             Event::Resolved { reference, layers } => self.resolved(&reference, &layers),
             Event::Layer { number, step } => self.layer(number, &step),

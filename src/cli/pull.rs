@@ -1,6 +1,5 @@
 //! `mybox pull`.
 
-use std::path::PathBuf;
 use std::time::Instant;
 
 use clap::Args;
@@ -8,10 +7,10 @@ use mybox_store::{Platform, Store};
 
 use super::output;
 use super::progress::{self, Style};
+use super::registry::Trust;
 use crate::container::Places;
 use crate::error::Failure;
 use crate::life::pull::{self, Platforms, PullRequest};
-use crate::registry;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -45,30 +44,10 @@ pub(super) struct Arguments {
     #[arg(long, conflicts_with = "quiet")]
     json: bool,
     #[command(flatten)]
-    registry: RegistryArguments,
+    trust: Trust,
     /// The image: NAME, NAME:TAG, NAME@DIGEST
     #[arg(value_name = "REF")]
     name: String,
-}
-
-/// How to talk to registries.
-#[derive(Debug, Args)]
-pub(super) struct RegistryArguments {
-    /// Allow plain HTTP and certificates nobody vouches for; loopback may always do without TLS
-    #[arg(long)]
-    insecure: bool,
-    /// Trust the certificate authorities in this file as well
-    #[arg(long, value_name = "FILE")]
-    tls_ca: Vec<PathBuf>,
-}
-
-impl RegistryArguments {
-    pub(super) fn options(self) -> registry::Options {
-        registry::Options {
-            insecure: self.insecure,
-            tls_ca: self.tls_ca,
-        }
-    }
 }
 
 pub(super) fn run(places: &Places, arguments: Arguments) -> Result<u8, Failure> {
@@ -81,7 +60,7 @@ pub(super) fn run(places: &Places, arguments: Arguments) -> Result<u8, Failure> 
             None => Platforms::One(Platform::host()),
         },
         jobs: arguments.jobs.into(),
-        registry: arguments.registry.options(),
+        registry: arguments.trust.options(),
     };
     let style = Style::choose(arguments.quiet, arguments.json);
     let started = Instant::now();

@@ -128,7 +128,6 @@ pub type Watch<'a> = &'a (dyn Fn(Event) + Sync);
 #[derive(Default)]
 struct Kept {
     blobs: Vec<Held>,
-    #[expect(dead_code, reason = "its lock is what matters")]
     layers: Vec<HeldLayer>,
     fetched: u64,
 }
