@@ -17,12 +17,13 @@ lint:
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 
-# Start-up time beside crun, runc, podman and docker, those that are installed. In a network
+# Start-up and pull time beside crun, runc, podman and docker, those that are installed. In a network
 # namespace of its own, since podman leaves its bridge and its firewall rules behind.
 bench:
 	fixtures/install-tools.sh demo
 	cargo build --release --locked
 	unshare --net cargo bench --locked --offline --bench start
+	unshare --net --mount sh -c 'ip link set lo up && cargo bench --locked --offline --bench pull'
 
 # The tests on a cgroup v2 kernel alone (they are part of `make test`).
 vm-test:

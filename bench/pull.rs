@@ -3,7 +3,10 @@
 //!
 //! `cargo bench --bench pull [-- ROUNDS]`. The image has three layers, 300 MB compressed and 57,000
 //! files; a registry on loopback serves it. The candidates take turns, each into an empty store on
-//! the same file system; the table has medians and their ratios.
+//! the same file system: a new ext4 on a loop device, since how long a file takes to be made depends
+//! on what was deleted before on an old one. The table has medians and their ratios.
+//!
+//! Run it in mount and network namespaces of its own, as `make bench` does.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -15,6 +18,8 @@ use std::time::{Duration, Instant};
 /// Files in each layer. The sizes add up to about 720 MB.
 const LAYERS: [usize; 3] = [40_000, 12_000, 5_000];
 const ROUNDS: usize = 3;
+/// Bytes of the disk that the stores are on: sparse.
+const DISK: u64 = 24 << 30;
 /// How long a daemon may take to answer.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -27,10 +32,12 @@ fn main() {
     let layout = image(&dir);
     let registry = Registry::start(&dir);
     registry.push(&layout);
-    let mut candidates = vec![mybox(&dir, &registry)];
-    candidates.extend(podman(&dir, &registry));
-    candidates.extend(docker(&dir, &registry));
-    candidates.extend(by_hand(&dir, &registry));
+    let stores = Disk::new(&dir);
+    let place = &stores.mounted;
+    let mut candidates = vec![mybox(place, &registry)];
+    candidates.extend(podman(place, &registry));
+    candidates.extend(docker(place, &registry));
+    candidates.extend(by_hand(place, &registry));
     for _ in 0..rounds {
         for candidate in &mut candidates {
             (candidate.forget)();
@@ -42,8 +49,33 @@ fn main() {
         }
     }
     print_table(&mut candidates, rounds);
-    for candidate in &mut candidates {
-        (candidate.forget)();
+}
+
+/// A file system of its own, mounted while this lives.
+struct Disk {
+    mounted: PathBuf,
+    image: PathBuf,
+}
+
+impl Disk {
+    fn new(dir: &Path) -> Self {
+        let (image, mounted) = (dir.join("disk"), dir.join("stores"));
+        fs::create_dir_all(&mounted).expect("make a directory");
+        let file = File::create(&image).expect("make a disk");
+        file.set_len(DISK).expect("size the disk");
+        run(Command::new("mkfs.ext4").args(["-q", "-F"]).arg(&image));
+        run(Command::new("mount")
+            .args(["-o", "loop"])
+            .arg(&image)
+            .arg(&mounted));
+        Self { mounted, image }
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        run(Command::new("umount").arg("--lazy").arg(&self.mounted));
+        fs::remove_file(&self.image).expect("remove the disk");
     }
 }
 
@@ -259,8 +291,8 @@ impl Registry {
         fs::write(&config, text).expect("write the registry's config");
         let mut command = Command::new("docker-registry");
         command.arg("serve").arg(&config);
-        command.stdin(Stdio::null()).stdout(Stdio::null());
-        let child = command
+        // It reports each blob that it does not have yet as an error.
+        let child = quiet(&mut command)
             .spawn()
             .expect("start docker-registry: apt-get install docker-registry");
         let registry = Self {
@@ -322,9 +354,6 @@ fn image(dir: &Path) -> PathBuf {
         })
         .collect();
     eprintln!("compressing");
-    let store = dir.join("making");
-    remove_tree(&store);
-    // umoci would do it too; this way nothing more is needed than what the benchmark has.
     fs::create_dir_all(layout.join("blobs/sha256")).expect("make a directory");
     let (mut descriptors, mut diff_ids, mut digests) = (Vec::new(), Vec::new(), Vec::new());
     for tar in &tars {
@@ -444,7 +473,7 @@ impl Noise {
         let mut content = Vec::with_capacity(size + 64);
         while content.len() < size {
             let word = self.next();
-            if word % 5 < 2 {
+            if word % 8 < 6 {
                 content.extend_from_slice(&word.to_le_bytes());
             } else {
                 content.extend_from_slice(b"a line as it occurs in many files of a system\n");
