@@ -398,7 +398,7 @@ impl Store {
     /// The image id where a digest is a manifest's, else the digest itself.
     fn id_or_digest(&self, digest: Digest) -> Digest {
         let document = self.read_blob(digest).ok();
-        let parsed = document.and_then(|bytes| Document::parse(&bytes, None).ok());
+        let parsed = document.and_then(|bytes| Document::parse(&bytes, "").ok());
         match parsed {
             Some(Document::Image(manifest)) => manifest.config.digest,
             _ => digest,

@@ -126,7 +126,7 @@ impl Walk<'_> {
         if !may_run(descriptor) {
             return self.unknown(&bytes, descriptor, depth, root);
         }
-        match Document::parse(&bytes, Some(&descriptor.media_type)) {
+        match Document::parse(&bytes, &descriptor.media_type) {
             Ok(Document::Index(index)) => {
                 root.aliases.push(descriptor.digest);
                 self.children(&index.manifests, depth, root);

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 
 use crate::blob::Held;
 use crate::digest::{DiffId, Digest};
-use crate::dir;
 use crate::error::{Context, Error, Result};
 use crate::image::Image;
 use crate::layer::{HeldLayer, RECORD, TREE};
