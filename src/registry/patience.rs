@@ -1,6 +1,7 @@
 //! How often and how long a registry is waited for: exponential back-off with jitter, unless the
 //! registry says itself when it wants to be asked again.
 
+use std::error::Error as _;
 use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -53,7 +54,7 @@ pub(super) fn patiently(
                 "{registry} answers {}: again in {wait:?}",
                 response.status()
             ),
-            Err(error) => tracing::info!("{error}: again in {wait:?}"),
+            Err(error) => tracing::info!("{error}: {:?}: again in {wait:?}", error.source()),
         }
         std::thread::sleep(wait);
     }

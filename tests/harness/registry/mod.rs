@@ -17,6 +17,6 @@ pub(crate) use self::{
     http::{Reply, Seen, Server},
     image::{Compression, Content, TestImage, index_of},
     proxy::Proxy,
-    tls::Authority,
+    tls::{Authority, NAMES},
     token::TokenServer,
 };

@@ -7,6 +7,9 @@ use rcgen::{
 };
 use tempfile::TempDir;
 
+/// What servers here are called.
+pub(crate) const NAMES: [&str; 3] = ["localhost", "127.0.0.1", "registry.test"];
+
 /// An authority, and a server's certificate for this machine that it signed. The files go with it.
 pub(crate) struct Authority {
     directory: TempDir,
@@ -25,7 +28,7 @@ impl Authority {
         let key = KeyPair::generate().expect("a key");
         let authority = CertifiedIssuer::self_signed(params, key).expect("sign itself");
         let key = KeyPair::generate().expect("a key");
-        let server = server_params()
+        let server = server_params(&NAMES)
             .signed_by(&key, &authority)
             .expect("sign a certificate");
         let authority_pem = authority.pem();
@@ -37,10 +40,10 @@ impl Authority {
     }
 
     /// No authority at all: a server's certificate that signed itself, and calls itself an
-    /// authority, as `openssl req -x509` makes it.
-    pub(crate) fn self_signed_server() -> Self {
+    /// authority, as `openssl req -x509` makes it, for these names.
+    pub(crate) fn self_signed_server(names: &[&str]) -> Self {
         let key = KeyPair::generate().expect("a key");
-        let mut params = server_params();
+        let mut params = server_params(names);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let pem = params.self_signed(&key).expect("sign itself").pem();
         let this = Self {
@@ -76,8 +79,8 @@ impl Authority {
     }
 }
 
-fn server_params() -> CertificateParams {
-    let names = ["localhost", "127.0.0.1", "registry.test"].map(str::to_owned);
+fn server_params(names: &[&str]) -> CertificateParams {
+    let names: Vec<String> = names.iter().copied().map(str::to_owned).collect();
     let mut params = CertificateParams::new(names).expect("names");
     params
         .distinguished_name
