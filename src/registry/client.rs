@@ -17,6 +17,7 @@ use super::credentials::Keyring;
 use super::endpoint::Endpoint;
 use super::environment::Environment;
 use super::error::{Error, Result};
+use super::patience::asked_wait;
 use super::registries::{Place, Registries};
 use super::transport::{Request, Transport, as_io, joined};
 
@@ -239,7 +240,7 @@ impl Client {
             let range =
                 HeaderValue::from_str(&format!("bytes={from}-")).expect("digits are visible");
             request.headers.insert(RANGE, range);
-            let response = self.send(source, &object, &request)?;
+            let response = self.send(source, Access::Pull, &object, &request)?;
             if response.status() == StatusCode::PARTIAL_CONTENT {
                 return self.partial(source, &request, response);
             }
@@ -281,16 +282,22 @@ impl Client {
 
     /// The answer, if it is one that gives what was asked for.
     fn ask(&self, source: &Source, object: &str, request: &Request) -> Result<Response> {
-        let response = self.send(source, object, request)?;
+        let response = self.send(source, Access::Pull, object, request)?;
         response_or_error(source, object, request, response)
     }
 
     /// The answer to a request with the right proof of who asks.
-    fn send(&self, source: &Source, object: &str, request: &Request) -> Result<Response> {
+    pub(super) fn send(
+        &self,
+        source: &Source,
+        access: Access,
+        object: &str,
+        request: &Request,
+    ) -> Result<Response> {
         let scope = Scope {
             endpoint: source.endpoint().clone(),
             repository: source.repository().to_owned(),
-            access: Access::Pull,
+            access,
         };
         let (response, proof) = self.send_as(&scope, request)?;
         let status = response.status();
@@ -308,16 +315,19 @@ impl Client {
     /// Sends a request with what the registry is known to demand, and once more if it demands
     /// something else.
     pub(super) fn send_as(&self, scope: &Scope, request: &Request) -> Result<(Response, Proof)> {
+        // An upload can go on at another host, which is not to learn the token.
+        let base = self.transport.base(&scope.endpoint)?;
+        let is_own = base.origin() == request.url.origin();
         let with = |proof: &Proof| -> Result<Response> {
             let request = Request {
-                authorization: proof.header.clone(),
+                authorization: proof.header.clone().filter(|_| is_own),
                 ..request.clone()
             };
             self.transport.send(&scope.endpoint, &request)
         };
         let proof = self.auth.proof(&self.transport, scope)?;
         let response = with(&proof)?;
-        if response.status() != StatusCode::UNAUTHORIZED {
+        if response.status() != StatusCode::UNAUTHORIZED || !is_own {
             return Ok((response, proof));
         }
         let another = self
@@ -332,7 +342,7 @@ impl Client {
 }
 
 /// A response that is a success, or the error that it is instead.
-fn response_or_error(
+pub(super) fn response_or_error(
     source: &Source,
     object: &str,
     request: &Request,
@@ -343,6 +353,7 @@ fn response_or_error(
         return Ok(response);
     }
     let registry = source.registry().to_owned();
+    let retry_after = asked_wait(&response);
     let said = answer::said(response);
     Err(match status {
         StatusCode::NOT_FOUND => Error::NotFound {
@@ -352,7 +363,8 @@ fn response_or_error(
         },
         _ => Error::Status {
             registry,
-            status: status.to_string(),
+            status,
+            retry_after,
             request: request.shown(),
             said,
         },
@@ -383,7 +395,7 @@ fn content_range(value: &str) -> Option<(u64, Option<u64>)> {
 }
 
 /// What the registry says the digest is. Other algorithms than sha256 cannot be checked here.
-fn announced_digest(headers: &HeaderMap) -> Option<Digest> {
+pub(super) fn announced_digest(headers: &HeaderMap) -> Option<Digest> {
     headers
         .get(CONTENT_DIGEST)?
         .to_str()

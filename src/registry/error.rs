@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use mybox_store::Digest;
+use reqwest::StatusCode;
 
 /// The result of everything that asks a registry.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -116,8 +117,10 @@ pub enum Error {
     Status {
         /// The registry, or the host that it sends to.
         registry: String,
-        /// The status, with its name.
-        status: String,
+        /// The status.
+        status: StatusCode,
+        /// When the registry wants to be asked again.
+        retry_after: Option<Duration>,
         /// Method and object.
         request: String,
         /// What the registry said to it.
@@ -151,6 +154,9 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// What was to be sent cannot be read.
+    #[error("cannot read what is to be sent")]
+    Content(#[source] io::Error),
     /// Content that is not what its digest says.
     #[error("{registry} lies: {object} has digest {actual}, not {expected}")]
     WrongDigest {

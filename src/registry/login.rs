@@ -10,6 +10,7 @@ use super::auth::{Access, Scope};
 use super::client::Client;
 use super::credentials::Credential;
 use super::error::{Error, Result};
+use super::patience::asked_wait;
 use super::transport::{Request, joined};
 
 impl Client {
@@ -77,6 +78,7 @@ fn accept(host: &str, ping: &Request, credential: &Credential, response: Respons
     if status.is_success() {
         return Ok(());
     }
+    let retry_after = asked_wait(&response);
     let said = answer::said(response);
     Err(match status {
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Error::Denied {
@@ -92,7 +94,8 @@ fn accept(host: &str, ping: &Request, credential: &Credential, response: Respons
         },
         _ => Error::Status {
             registry,
-            status: status.to_string(),
+            status,
+            retry_after,
             request: ping.shown(),
             said,
         },

@@ -29,8 +29,11 @@ mod answer; //       what a refusal says
 mod auth; //         challenges and tokens
 
 mod client; //       reading
+mod upload; //       writing
 mod login; //        are these credentials good?
 
 pub use self::client::{BlobStream, Client, Fetched, Options, Source, Which};
 pub use self::credentials::Credential;
 pub use self::error::{Account, Error, Result};
+pub use self::transport::Content;
+pub use self::upload::{Mounted, Upload};

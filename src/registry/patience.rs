@@ -12,7 +12,7 @@ use reqwest::header::RETRY_AFTER;
 use super::error::{Error, Result};
 
 /// How often anything is asked for.
-const TRIES: u32 = 5;
+pub(super) const TRIES: u32 = 5;
 
 /// How often a host is called that does not answer at all: a name mistyped should not take long.
 const TRIES_TO_CONNECT: u32 = 3;
@@ -33,31 +33,54 @@ pub(super) fn patiently(
     loop {
         tries += 1;
         let answer = ask();
-        let wait = match &answer {
-            Ok(response) if is_transient(response.status()) && tries < TRIES => {
-                asked_wait(response, SystemTime::now()).unwrap_or_else(|| back_off(tries))
-            }
-            Err(Error::Unreachable {
-                connecting: true, ..
-            }) if tries < TRIES_TO_CONNECT => back_off(tries),
-            Err(Error::Unreachable {
-                connecting: false, ..
-            }) if tries < TRIES => back_off(tries),
-            _ => return answer,
-        };
-        if wait > LONGEST_WAIT {
-            let registry = registry.to_owned();
-            return Err(Error::Busy { registry, wait });
-        }
         match &answer {
-            Ok(response) => tracing::info!(
-                "{registry} answers {}: again in {wait:?}",
-                response.status()
-            ),
-            Err(error) => tracing::info!("{error}: {:?}: again in {wait:?}", error.source()),
+            Ok(response) if is_transient(response.status()) && tries < TRIES => {
+                let status = response.status();
+                pause(registry, tries, asked_wait(response), &status.to_string())?;
+            }
+            Err(error) if is_worth_a_retry(error, tries) => {
+                pause(registry, tries, None, &in_words(error))?;
+            }
+            _ => return answer,
         }
-        std::thread::sleep(wait);
     }
+}
+
+/// Waits before the next try: for as long as the registry asked for, if it did.
+pub(super) fn pause(registry: &str, tries: u32, asked: Option<Duration>, why: &str) -> Result<()> {
+    let wait = asked.unwrap_or_else(|| back_off(tries));
+    if wait > LONGEST_WAIT {
+        let registry = registry.to_owned();
+        return Err(Error::Busy { registry, wait });
+    }
+    tracing::info!("{registry}: {why}: again in {wait:?}");
+    std::thread::sleep(wait);
+    Ok(())
+}
+
+/// Whether the same request, after so many tries, may fare better.
+pub(super) fn is_worth_a_retry(error: &Error, tries: u32) -> bool {
+    match error {
+        Error::Unreachable {
+            connecting: true, ..
+        } => tries < TRIES_TO_CONNECT,
+        Error::Unreachable {
+            connecting: false, ..
+        } => tries < TRIES,
+        Error::Status { status, .. } => is_transient(*status) && tries < TRIES,
+        _ => false,
+    }
+}
+
+/// The error and its causes on one line.
+pub(super) fn in_words(error: &Error) -> String {
+    let mut words = error.to_string();
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        words.push_str(&format!(": {next}"));
+        cause = next.source();
+    }
+    words
 }
 
 fn is_transient(status: StatusCode) -> bool {
@@ -75,8 +98,10 @@ fn back_off(tries: u32) -> Duration {
     mean / 2 + mean * u32::try_from(random).unwrap_or_default() / 1024
 }
 
-fn asked_wait(response: &Response, now: SystemTime) -> Option<Duration> {
-    retry_after(response.headers().get(RETRY_AFTER)?.to_str().ok()?, now)
+/// How long the registry asks to be left alone.
+pub(super) fn asked_wait(response: &Response) -> Option<Duration> {
+    let header = response.headers().get(RETRY_AFTER)?.to_str().ok()?;
+    retry_after(header, SystemTime::now())
 }
 
 /// `Retry-After` (RFC 9110, section 10.2.3): seconds, or a date.

@@ -11,10 +11,10 @@
 use std::collections::HashMap;
 use std::io::{self, Read};
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use reqwest::blocking::{Client, Response};
+use reqwest::blocking::{Client, RequestBuilder, Response};
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, LOCATION};
 use reqwest::{Method, StatusCode, Url};
 
@@ -42,9 +42,33 @@ pub(super) struct Request {
     pub(super) headers: HeaderMap,
     /// Goes to the host of `url` alone.
     pub(super) authorization: Option<HeaderValue>,
-    pub(super) body: Option<Vec<u8>>,
-    /// Whether the body is for the host of `url` alone, too.
-    pub(super) secret_body: bool,
+    pub(super) body: Body,
+}
+
+/// What a request brings.
+#[derive(Clone)]
+pub(super) enum Body {
+    /// Nothing.
+    None,
+    /// Bytes for the host of the URL alone.
+    Secret(Vec<u8>),
+    /// Bytes.
+    Bytes(Vec<u8>),
+    /// A part of something larger, read while it is sent, again each time that it is sent.
+    Part {
+        /// What it is a part of.
+        content: Arc<dyn Content>,
+        /// The part's first byte.
+        from: u64,
+        /// How many bytes it has.
+        length: u64,
+    },
+}
+
+/// Bytes that can be read as often as they have to be sent.
+pub trait Content: Send + Sync {
+    /// The bytes from `from` on.
+    fn read_from(&self, from: u64) -> io::Result<Box<dyn Read + Send>>;
 }
 
 impl Request {
@@ -55,8 +79,7 @@ impl Request {
             url,
             headers: HeaderMap::new(),
             authorization: None,
-            body: None,
-            secret_body: false,
+            body: Body::None,
         }
     }
 
@@ -134,8 +157,12 @@ impl Transport {
         Ok(answered.clone())
     }
 
-    /// Sends a request until it is answered, following redirects.
+    /// Sends a request until it is answered, following redirects. A part of an upload is sent once:
+    /// how much of it arrived is for the caller to ask before it is sent again.
     pub(super) fn send(&self, endpoint: &Endpoint, request: &Request) -> Result<Response> {
+        if matches!(request.body, Body::Part { .. }) {
+            return self.follow(endpoint, request);
+        }
         patiently(&endpoint.host, || self.follow(endpoint, request))
     }
 
@@ -161,7 +188,7 @@ impl Transport {
             // Once it has left its host it does not come back: who sent it there may know the way.
             if !same_origin(&url, &next) {
                 authorization = None;
-                if request.secret_body {
+                if matches!(request.body, Body::Secret(_)) {
                     return Err(bad(shown(&next), "a secret is not sent on to another host"));
                 }
             }
@@ -191,9 +218,7 @@ impl Transport {
             secret.set_sensitive(true);
             builder = builder.header(AUTHORIZATION, secret);
         }
-        if let Some(body) = &request.body {
-            builder = builder.body(body.clone()).timeout(time_to_send(body.len()));
-        }
+        builder = with_body(builder, &request.body)?;
         tracing::debug!("{} {}", request.method, shown(url));
         builder.send().map_err(|error| failure(url, error))
     }
@@ -258,10 +283,24 @@ pub(super) fn joined(base: &Url, path: &str) -> Url {
     url
 }
 
-/// A body may take the time that a line of 16 kB a second needs; one that stands still is noticed
-/// by the kernel (TCP_USER_TIMEOUT).
-fn time_to_send(bytes: usize) -> Duration {
-    STALL_TIMEOUT + Duration::from_secs(bytes as u64 >> 14)
+fn with_body(builder: RequestBuilder, body: &Body) -> Result<RequestBuilder> {
+    let (body, length) = match body {
+        Body::None => return Ok(builder),
+        Body::Secret(bytes) | Body::Bytes(bytes) => (bytes.clone().into(), bytes.len() as u64),
+        Body::Part {
+            content,
+            from,
+            length,
+        } => {
+            let reader = content.read_from(*from).map_err(Error::Content)?;
+            let part = reader.take(*length);
+            (reqwest::blocking::Body::sized(part, *length), *length)
+        }
+    };
+    // A body may take the time that a line of 16 kB a second needs; one that stands still is
+    // noticed by the kernel (TCP_USER_TIMEOUT).
+    let time = STALL_TIMEOUT + Duration::from_secs(length >> 14);
+    Ok(builder.body(body).timeout(time))
 }
 
 /// Where the response sends to, if this request may go there by itself.

@@ -50,8 +50,25 @@ pub(super) struct Scope {
 pub(super) enum Access {
     /// Read it.
     Pull,
+    /// Read it and write to it.
+    Push,
+    /// The same, with blobs of another repository.
+    PushFrom(String),
     /// Just `/v2/`: is this account known?
     Check,
+}
+
+impl Scope {
+    /// What to ask a token server for, where that is known better than the registry does: its first
+    /// answer may be to a question whether something is there, which needs less than what follows.
+    fn in_words(&self) -> Option<String> {
+        let own = format!("repository:{}:pull,push", self.repository);
+        match &self.access {
+            Access::Pull | Access::Check => None,
+            Access::Push => Some(own),
+            Access::PushFrom(other) => Some(format!("{own} repository:{other}:pull")),
+        }
+    }
 }
 
 /// What goes into `Authorization`, and whose it is.
@@ -226,7 +243,7 @@ fn demand(scope: &Scope, response: &Response) -> Result<Demand> {
         return Ok(Demand::Bearer(TokenKey {
             realm: realm.to_owned(),
             service: parameter("service"),
-            scope: parameter("scope"),
+            scope: scope.in_words().unwrap_or_else(|| parameter("scope")),
         }));
     }
     if find("basic").is_some() {

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use reqwest::blocking::Response;
 use reqwest::header::{CONTENT_TYPE, HeaderValue};
 use reqwest::{Method, StatusCode, Url};
 use serde::Deserialize;
@@ -11,7 +12,8 @@ use crate::registry::answer;
 use crate::registry::credentials::Credential;
 use crate::registry::endpoint::{Endpoint, shown};
 use crate::registry::error::{Account, Error, Result};
-use crate::registry::transport::{Request, Transport};
+use crate::registry::patience::asked_wait;
+use crate::registry::transport::{Body, Request, Transport};
 
 /// How long a token lasts that does not say it.
 const DEFAULT_LIFE: Duration = Duration::from_secs(60);
@@ -82,7 +84,7 @@ impl TokenServer<'_> {
         let status = response.status();
         if !status.is_success() {
             let account = credential.map_or(Account::Anonymous, Credential::account);
-            return Err(self.refusal(status, &request, account, answer::said(response)));
+            return Err(self.refusal(&request, account, response));
         }
         let body = answer::body(self.registry(), &request, response)?;
         let bad = |reason: String| Error::BadAnswer {
@@ -155,8 +157,7 @@ impl TokenServer<'_> {
         let body = form.query().unwrap_or_default().as_bytes().to_vec();
         let form_type = HeaderValue::from_static("application/x-www-form-urlencoded");
         let mut request = Request::new(Method::POST, realm).header(CONTENT_TYPE, form_type);
-        request.body = Some(body);
-        request.secret_body = true;
+        request.body = Body::Secret(body);
         request
     }
 
@@ -175,14 +176,10 @@ impl TokenServer<'_> {
         Ok(url)
     }
 
-    fn refusal(
-        &self,
-        status: StatusCode,
-        request: &Request,
-        account: Account,
-        said: Option<String>,
-    ) -> Error {
+    fn refusal(&self, request: &Request, account: Account, response: Response) -> Error {
         let registry = self.registry().to_owned();
+        let (status, retry_after) = (response.status(), asked_wait(&response));
+        let said = answer::said(response);
         // An identity token that is no good any more is a bad request (RFC 6749, section 5.2).
         let denies = match status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => true,
@@ -201,7 +198,8 @@ impl TokenServer<'_> {
         }
         Error::Status {
             registry,
-            status: status.to_string(),
+            status,
+            retry_after,
             request: request.shown(),
             said,
         }
