@@ -1,10 +1,14 @@
 //! Registries: who may ask, whom to believe, where to look, and how long to wait.
 
+mod accounts;
 mod login;
+mod names;
+mod network;
 
 use std::path::PathBuf;
 
-use crate::harness::{Cmd, Sandbox};
+use crate::harness::registry::TestImage;
+use crate::harness::{Cmd, Rootfs, Sandbox};
 
 /// A user's configuration, apart from that of whoever runs the tests.
 struct Home {
@@ -50,4 +54,15 @@ impl Home {
             .env("XDG_CONFIG_HOME", "")
             .env("XDG_RUNTIME_DIR", self.directory.join("run"))
     }
+}
+
+/// An image that no other is like, of so many layers.
+fn image(name: &str, layers: usize) -> TestImage {
+    let layer = |number| Rootfs::empty().file(&format!("file{number}"), name);
+    TestImage::new((0..layers).map(layer))
+}
+
+/// `mybox pull --quiet NAME`, by this user. Its output is a digest.
+fn pull(sandbox: &Sandbox, home: &Home, name: &str) -> Cmd {
+    home.run_by(sandbox.mybox(["pull", "--quiet", name]))
 }

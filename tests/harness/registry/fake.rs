@@ -15,6 +15,8 @@ use super::image::{Content, TestImage};
 pub(crate) enum Fault {
     /// Answers with this status and these headers.
     Status(u16, Vec<(&'static str, String)>),
+    /// Hangs up without an answer.
+    HangUp,
     /// Hangs up after so many bytes of the body.
     Cut(usize),
     /// Sends so many bytes of the body, and the rest when [`FakeRegistry::release`] is called.
@@ -146,6 +148,7 @@ impl Contents {
                     .into_iter()
                     .fold(reply, |reply, (name, value)| reply.header(name, value));
             }
+            Some(Fault::HangUp) => return Reply::hang_up(),
             Some(Fault::Redirect(base)) => {
                 return Reply::status(307).header("Location", format!("{base}{}", seen.target));
             }
@@ -210,7 +213,7 @@ fn serve(seen: &Seen, content: Content, fault: Option<Fault>) -> Reply {
         Some(Fault::Bytes(other)) => bytes = other,
         Some(Fault::MediaType(other)) => media_type = other.to_owned(),
         Some(Fault::DigestHeader(other)) => digest = other,
-        Some(Fault::Status(..) | Fault::Redirect(_)) | None => {}
+        Some(Fault::Status(..) | Fault::Redirect(_) | Fault::HangUp) | None => {}
     }
     let total = bytes.len();
     let from = seen.header("range").filter(|_| ranges).and_then(first_byte);

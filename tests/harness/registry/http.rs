@@ -110,6 +110,11 @@ impl Reply {
         }
     }
 
+    /// No answer: the connection ends.
+    pub(crate) fn hang_up() -> Self {
+        Self::status(0)
+    }
+
     /// Adds a header.
     pub(crate) fn header(mut self, name: &str, value: impl Into<String>) -> Self {
         self.headers.push((name.to_owned(), value.into()));
@@ -244,6 +249,16 @@ impl Drop for Server {
 /// Answers the requests of a connection, until it ends or is not HTTP.
 fn converse(stream: &TcpStream, shared: &Shared, answer: &impl Fn(&Seen) -> Reply) {
     let mut reader = BufReader::new(stream);
+    // The first byte of TLS. Servers tend to answer it in their own language.
+    if reader
+        .fill_buf()
+        .is_ok_and(|bytes| bytes.first() == Some(&22))
+    {
+        let mut stream = stream;
+        // Who spoke TLS may have seen enough.
+        let _ = stream.write_all(b"HTTP/1.0 400 This is HTTP\r\n\r\n");
+        return;
+    }
     while let Some(seen) = read_request(&mut reader) {
         shared.record(&seen);
         let reply = answer(&seen);
@@ -321,6 +336,9 @@ fn write_reply(
     seen: &Seen,
     reply: Reply,
 ) -> io::Result<()> {
+    if reply.status == 0 {
+        return Err(io::ErrorKind::ConnectionAborted.into());
+    }
     let mut head = format!("HTTP/1.1 {} Scripted\r\n", reply.status);
     for (name, value) in &reply.headers {
         head.push_str(&format!("{name}: {value}\r\n"));

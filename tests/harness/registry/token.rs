@@ -2,7 +2,7 @@
 //! whose certificate the registry knows), or for [`super::FakeRegistry`], which asks whether they
 //! are good.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -38,8 +38,9 @@ pub(crate) struct TokenServer {
 struct State {
     signer: Signer,
     count: u32,
-    /// Tokens that are good now.
-    good: BTreeSet<String>,
+    /// Tokens that are good now, and for how many requests yet.
+    good: BTreeMap<String, usize>,
+    uses: usize,
     expires_in: Option<u64>,
     gives_identity: bool,
     lets_in_anybody: bool,
@@ -70,7 +71,8 @@ impl TokenServer {
                 certificate: certificate.der().to_vec(),
             },
             count: 0,
-            good: BTreeSet::new(),
+            good: BTreeMap::new(),
+            uses: usize::MAX,
             expires_in: Some(300),
             gives_identity: false,
             lets_in_anybody: true,
@@ -128,9 +130,10 @@ impl TokenServer {
         &self.server
     }
 
-    /// No token that was given until now is good any more.
-    pub(crate) fn revoke(&self) {
-        self.state().good.clear();
+    /// Lets tokens be good for so many requests only, at a registry that asks here.
+    pub(crate) fn uses(&self, count: usize) -> &Self {
+        self.state().uses = count;
+        self
     }
 
     /// For [`super::FakeRegistry::guard`]: lets in who has a good token, and sends others here.
@@ -141,8 +144,10 @@ impl TokenServer {
             let token = seen
                 .header("authorization")
                 .and_then(|text| text.strip_prefix("Bearer "));
-            let state = state.lock().expect("no panic");
-            if token.is_some_and(|token| state.good.contains(token)) {
+            let mut state = state.lock().expect("no panic");
+            let left = token.and_then(|token| state.good.get_mut(token));
+            if let Some(left) = left.filter(|left| **left > 0) {
+                *left -= 1;
                 return None;
             }
             let scope = scope_of(seen);
@@ -188,7 +193,7 @@ impl State {
             .filter_map(|scope| grant(scope, &subject))
             .collect();
         let token = self.token(&subject, &access);
-        self.good.insert(token.clone());
+        self.good.insert(token.clone(), self.uses);
         // Some servers call it one way, some the other.
         let name = if self.count.is_multiple_of(2) {
             "token"
