@@ -82,6 +82,10 @@ fn hint_for(error: &anyhow::Error) -> Option<String> {
                 Store::InUse { .. } => {
                     "remove the containers first (`mybox rm`), or use --force to take the name only"
                 }
+                Store::NoSuchPlatform { .. } => "`mybox pull --platform` fetches another platform",
+                Store::NoSuchPlan { .. } | Store::StalePlan { .. } => {
+                    "`mybox gc --dry-run` makes a new plan"
+                }
                 _ => continue,
             };
             return Some(hint.to_owned());
@@ -151,7 +155,9 @@ fn errno_hint(errno: Option<i32>) -> Option<&'static str> {
             Some("mybox needs root: try sudo")
         }
         libc::EROFS => Some("the file system is read-only; --root and --run-root choose others"),
-        libc::ENOSPC => Some("the disk is full; `mybox images` and `mybox rmi` make room"),
+        libc::ENOSPC => {
+            Some("the disk is full; `mybox df` shows what takes the room, `mybox gc` makes some")
+        }
         _ => None,
     }
 }

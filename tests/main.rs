@@ -6,6 +6,7 @@
 mod crash;
 mod dry_run;
 mod filesystem;
+mod gc;
 mod harness;
 mod hostile;
 mod images;

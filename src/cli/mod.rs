@@ -1,5 +1,6 @@
 //! The command line: one file a verb, each parses, calls and prints. Nothing else prints.
 
+mod gc;
 mod images;
 mod import;
 mod inspect;
@@ -8,6 +9,7 @@ mod logout;
 mod network;
 mod output;
 mod progress;
+mod pin;
 mod ps;
 mod pull;
 mod registry;
@@ -82,6 +84,12 @@ enum Verb {
     Tag(tag::Arguments),
     /// Remove images
     Rmi(rmi::Arguments),
+    /// Keep an image whatever its age
+    Pin(pin::Arguments),
+    /// Leave an image to gc again
+    Unpin(pin::Arguments),
+    /// Remove what nobody needs, and what was not used for long
+    Gc(gc::Arguments),
     /// Show a registry who you are, from now on
     Login(login::Arguments),
     /// Forget who you are to a registry
@@ -113,6 +121,9 @@ pub fn run() -> Result<u8, Failure> {
         Verb::Inspect(arguments) => inspect::run(&places, &arguments),
         Verb::Tag(arguments) => tag::run(&places, &arguments),
         Verb::Rmi(arguments) => rmi::run(&places, &arguments),
+        Verb::Pin(arguments) => pin::run(&places, &arguments, true),
+        Verb::Unpin(arguments) => pin::run(&places, &arguments, false),
+        Verb::Gc(arguments) => gc::run(&places, &arguments),
         Verb::Login(arguments) => login::run(arguments),
         Verb::Logout(arguments) => logout::run(&arguments),
         Verb::Network(arguments) => network::run(&places, &arguments),

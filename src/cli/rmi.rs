@@ -1,7 +1,7 @@
 //! `mybox rmi`.
 
 use clap::Args;
-use mybox_store::{Digest, Removed, Store};
+use mybox_store::{Removed, Store};
 
 use super::output;
 use crate::container::{Places, Record};
@@ -19,14 +19,9 @@ pub(super) struct Arguments {
 
 pub(super) fn run(places: &Places, arguments: &Arguments) -> Result<u8, Failure> {
     let store = Store::open(&places.root)?;
-    let records = Record::all(places)?;
-    let users = |manifest: &Digest| -> Vec<String> {
-        let using = records.iter().filter(|record| record.manifest == *manifest);
-        using.map(|record| record.id.short().to_owned()).collect()
-    };
     let mut code = 0;
     for name in &arguments.images {
-        match store.remove(name, arguments.force, &users) {
+        match store.remove(name, arguments.force, &|| Record::uses(places)) {
             Ok(removed) => report(&removed)?,
             Err(error) => {
                 Failure::from(error).show();

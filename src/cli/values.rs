@@ -2,6 +2,7 @@
 //! with a sentence that says what it expected; clap adds the flag.
 
 use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
 
 use crate::kernel::cgroup::{CpuQuota, Swap};
 use crate::kernel::signal;
@@ -31,6 +32,55 @@ pub(super) fn bytes(text: &str) -> Result<u64, String> {
     } else {
         Err(wrong())
     }
+}
+
+/// `20GB`, `500m`, `1.5TiB`: bytes on a disk, in powers of 1000 as listings show them; with an `i`
+/// in powers of 1024.
+pub(super) fn disk_bytes(text: &str) -> Result<u64, String> {
+    let wrong = || format!("`{text}` is no size such as 20GB or 500MB");
+    let lower = text.trim().to_ascii_lowercase();
+    let digits = lower
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(lower.len());
+    let (number, unit) = lower.split_at(digits);
+    let unit = unit.trim().trim_end_matches('b');
+    let (prefix, base) = match unit.strip_suffix('i') {
+        Some(prefix) if !prefix.is_empty() => (prefix, 1024_f64),
+        _ => (unit, 1000_f64),
+    };
+    let power = match prefix {
+        "" => 0,
+        "k" => 1,
+        "m" => 2,
+        "g" => 3,
+        "t" => 4,
+        _ => return Err(wrong()),
+    };
+    let number: f64 = number.parse().map_err(|_| wrong())?;
+    let bytes = number * base.powi(power);
+    if bytes.is_finite() && bytes < u64::MAX as f64 {
+        Ok(bytes as u64)
+    } else {
+        Err(wrong())
+    }
+}
+
+/// `30d`, `12h`, `90m`, `2w`: a length of time.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("`{text}` is no length of time such as 30d, 12h, 2w or 90m");
+    let digits = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
+    let (number, unit) = text.split_at(digits);
+    let seconds: u64 = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 86_400,
+        "w" => 7 * 86_400,
+        _ => return Err(wrong()),
+    };
+    let number: u64 = number.parse().map_err(|_| wrong())?;
+    let seconds = number.checked_mul(seconds).ok_or_else(wrong)?;
+    Ok(Duration::from_secs(seconds))
 }
 
 /// As [`bytes`], or -1 for no limit.

@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use mybox_store::Digest;
+use mybox_store::{Digest, Use};
 use serde::{Deserialize, Serialize};
 
 use super::{ContainerId, Places};
@@ -80,6 +80,16 @@ impl Record {
         let temporary = dir.join("record.json.new");
         fs::write(&temporary, serde_json::to_vec_pretty(self)?)?;
         fs::rename(temporary, dir.join("record.json"))
+    }
+
+    /// What the containers of the store are made of, by their names.
+    pub fn uses(places: &Places) -> io::Result<Vec<Use>> {
+        let records = Self::all(places)?.into_iter();
+        let uses = records.map(|record| Use {
+            what: record.name,
+            manifest: record.manifest,
+        });
+        Ok(uses.collect())
     }
 
     /// All records of the store, the newest first. Directories without one are being made.

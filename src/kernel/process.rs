@@ -10,7 +10,8 @@ use std::os::unix::ffi::OsStrExt;
 
 use rustix::mount::{OpenTreeFlags, open_tree};
 use rustix::process::{
-    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid,
+    Pid, PidfdFlags, Resource, Rlimit, Signal, WaitId, WaitIdOptions, getrlimit, pidfd_open,
+    pidfd_send_signal, setrlimit, waitid,
 };
 
 use super::{Context, Error, Result, raw};
@@ -82,6 +83,16 @@ pub fn clone_child(
         raw::Cloned::Child => Ok(Side::Child),
         raw::Cloned::Parent { pid, pidfd } => Ok(Side::Parent(Child { pid, pidfd })),
     }
+}
+
+/// Raises this process's limit of open files as far as it may go.
+pub fn allow_many_descriptors() -> Result<()> {
+    let limit = getrlimit(Resource::Nofile);
+    let limit = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    setrlimit(Resource::Nofile, limit).on("set limit", "open files")
 }
 
 impl Child {

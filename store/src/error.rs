@@ -139,6 +139,22 @@ pub enum Error {
         /// What there is.
         offered: Vec<Platform>,
     },
+    /// No plan of gc is kept under this id.
+    #[error("no plan {id}: there was none, or it is older than a day, or it was carried out")]
+    NoSuchPlan {
+        /// The id as given.
+        id: String,
+    },
+    /// A plan of gc that does not fit the store any more. Nothing was removed.
+    #[error("plan {id} is out of date, nothing was removed: {object}: {reason}")]
+    StalePlan {
+        /// The plan's id.
+        id: String,
+        /// The first object that is in the way.
+        object: String,
+        /// What has happened to it.
+        reason: String,
+    },
     /// A prefix that fits several images.
     #[error("{prefix} is ambiguous: it fits {}", list(matches))]
     Ambiguous {

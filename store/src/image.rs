@@ -63,7 +63,7 @@ impl Image {
 }
 
 /// All of the store's images at one time, and what they need.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Catalog {
     /// By reference; untagged ones last.
     pub images: Vec<Image>,
@@ -91,6 +91,27 @@ pub(crate) struct Meant {
 }
 
 impl Catalog {
+    /// Adds a root; its images, which are the caller's to list.
+    pub(crate) fn add(&mut self, store: &Store, mut root: Root) -> Vec<Image> {
+        let mut wrong = std::mem::take(&mut root.damage);
+        let mut images = Vec::new();
+        for found in &root.manifests {
+            match store.image_of(&root, found) {
+                Ok(image) => images.push(image),
+                Err(error) => wrong.push(error),
+            }
+        }
+        if let Some(error) = wrong.into_iter().next() {
+            self.damage.push(Damage {
+                digest: root.digest(),
+                names: root.names.clone(),
+                error,
+            });
+        }
+        self.roots.push(root);
+        images
+    }
+
     /// Every blob and layer that some entry of the index leads to.
     pub(crate) fn needed(&self) -> HashSet<Object> {
         let blobs = self.roots.iter().flat_map(|root| root.blobs.iter());
@@ -119,34 +140,24 @@ impl Store {
 
     pub(crate) fn catalog_of(&self, index: &Index) -> Result<Catalog> {
         let mut images = Images::default();
-        let mut damage = Vec::new();
-        let mut roots = Vec::new();
-        for mut root in self.roots(index) {
-            let mut wrong = std::mem::take(&mut root.damage);
-            for found in &root.manifests {
-                match self.image_of(&root, found) {
-                    Ok(image) => images.add(image),
-                    Err(error) => wrong.push(error),
-                }
-            }
-            if let Some(error) = wrong.into_iter().next() {
+        let mut catalog = Catalog::default();
+        for root in self.roots(index) {
+            let digest = root.digest();
+            let found = catalog.add(self, root);
+            let damaged = catalog
+                .damage
+                .last()
+                .is_some_and(|one| one.digest == digest);
+            if damaged && !self.index()?.has(digest) {
                 // Removed while it was read.
-                if !self.index()?.has(root.digest()) {
-                    continue;
-                }
-                damage.push(Damage {
-                    digest: root.digest(),
-                    names: root.names.clone(),
-                    error,
-                });
+                catalog.damage.pop();
+                catalog.roots.pop();
+                continue;
             }
-            roots.push(root);
+            found.into_iter().for_each(|image| images.add(image));
         }
-        Ok(Catalog {
-            images: images.sorted(),
-            damage,
-            roots,
-        })
+        catalog.images = images.sorted();
+        Ok(catalog)
     }
 
     /// The image of this name: a reference (`ubuntu`, `localhost:5000/x:1`), the image id or the

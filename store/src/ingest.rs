@@ -3,6 +3,8 @@
 //! ```text
 //! ingest/tmp-<pid>-<n>   a file or directory in the making, or trash; flocked by its owner
 //! ingest/<name>.lock     see crate::lock::SingleFlight
+//! ingest/<hex>.partial   see crate::arrival
+//! ingest/plan-<id>.json  a plan of gc, which is kept for a day
 //! ```
 //!
 //! The owner of each keeps an exclusive flock on it. Something here that can be locked has no owner
@@ -13,13 +15,23 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
-use crate::{dir, lock};
+use crate::{dir, lock, object};
+
+const PLAN: &str = "plan-";
+/// How long a plan is kept.
+const A_DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 static NEXT: AtomicU64 = AtomicU64::new(0);
+
+/// The file of a plan with this id.
+pub(crate) fn plan_name(id: &str) -> String {
+    format!("{PLAN}{id}.json")
+}
 
 fn fresh_name() -> String {
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -160,11 +172,23 @@ pub(crate) fn discard<T: AsFd>(
 pub(crate) fn sweep(ingest: BorrowedFd<'_>) -> Result<(), Errno> {
     dir::each_name(ingest, |name, _| {
         let text = name.to_bytes();
-        if text.starts_with(b"tmp-") || text.ends_with(b".lock") {
+        let is_plan = || text.starts_with(PLAN.as_bytes());
+        if text.starts_with(b"tmp-")
+            || text.ends_with(b".lock")
+            || is_plan() && is_old(ingest, name)?
+        {
             sweep_one(ingest, name)?;
         }
         Ok(())
     })
+}
+
+fn is_old(ingest: BorrowedFd<'_>, plan: &CStr) -> Result<bool, Errno> {
+    let Some(stat) = object::stat(ingest, plan)? else {
+        return Ok(false);
+    };
+    let age = object::modified(&stat).elapsed();
+    Ok(age.is_ok_and(|age| age > A_DAY))
 }
 
 fn sweep_one(ingest: BorrowedFd<'_>, name: &CStr) -> Result<(), Errno> {

@@ -10,7 +10,8 @@
 //!   blobs/sha256/<hex>       manifests, configs and layers, by the digest of their bytes
 //!   layers/<diff id hex>/    layer.json and fs/, the unpacked tree
 //!   ingest/                  tmp-*: files and trees being made or thrown away; *.lock: single flight;
-//!                            <hex>.partial: a download in progress, resumable by any process
+//!                            <hex>.partial: a download in progress, resumable by any process;
+//!                            plan-<id>.json: what gc would do, for a day
 //! ```
 //!
 //! Rules every module keeps:
@@ -49,17 +50,20 @@ mod xattr;
 mod change;
 mod import;
 
+mod gc;
 mod image;
 mod needs;
 mod receive;
 mod remove;
 mod stack;
+mod survey;
 
 pub use arrival::{Arrival, Follower, Partial};
 pub use blob::Held;
 pub use change::Change;
 pub use digest::{DiffId, Digest};
 pub use error::{Error, Result};
+pub use gc::{Collected, DoomedImage, DoomedObject, GcOptions, GcPlan, WhyGone};
 pub use image::{Catalog, Damage, Image};
 pub use import::{ImportOptions, ImportSource, Progress, Warning};
 pub use layer::HeldLayer;
@@ -74,3 +78,5 @@ pub use receive::LayerStep;
 pub use reference::Reference;
 pub use remove::Removed;
 pub use stack::{Stack, StackLayer};
+pub use survey::{Survey, Use, Uses, no_uses};
+pub use time::rfc3339;

@@ -77,6 +77,11 @@ impl Root {
         self.entry.digest
     }
 
+    /// The digests of the images' manifests.
+    pub(crate) fn manifests(&self) -> impl Iterator<Item = Digest> {
+        self.manifests.iter().map(|found| found.descriptor.digest)
+    }
+
     fn need(&mut self, blob: Digest) -> bool {
         let new = self.seen.insert(blob);
         if new {

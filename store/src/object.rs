@@ -50,8 +50,6 @@ pub struct Measured {
     pub bytes: u64,
     /// The last use: of an image that of its manifest's blob.
     pub used: SystemTime,
-    /// Whether some process has it in use.
-    pub held: bool,
 }
 
 /// An object that nobody uses, locked so that it stays so.
@@ -72,7 +70,7 @@ pub(crate) enum Verdict {
 }
 
 impl Store {
-    /// Bytes and last use of an object; `None` if it is not there. Does not say whether it is held.
+    /// Bytes and last use of an object; `None` if it is not there.
     pub(crate) fn measure(&self, object: Object) -> Result<Option<Measured>> {
         match object {
             Object::Blob(digest) => self.measure_blob(digest),
@@ -94,17 +92,32 @@ impl Store {
         let path = || self.layer_path(layer);
         let hex = layer.hex();
         let stat = |name: &str| stat(self.layers(), name).on("stat", path);
-        let (Some(directory), Some(record)) = (stat(&hex)?, stat(&format!("{hex}/{RECORD}"))?)
-        else {
+        let Some(directory) = stat(&hex)? else {
             return Ok(None);
         };
-        let listing = stat(&format!("{hex}/{LISTING}"))?.map_or(0, |stat| allocated(&stat));
-        let tree = self.layer_record(layer)?.allocated;
+        let record = stat(&format!("{hex}/{RECORD}"))?;
+        let listing = stat(&format!("{hex}/{LISTING}"))?;
+        let beside = [Some(&directory), record.as_ref(), listing.as_ref()];
+        let beside: u64 = beside.into_iter().flatten().map(allocated).sum();
+        // A record that cannot be read is damage, and verify says so; nothing else depends on it.
+        let tree = self
+            .layer_record(layer)
+            .map_or(0, |record| record.allocated);
         Ok(Some(Measured {
-            bytes: tree + allocated(&directory) + allocated(&record) + listing,
-            used: modified(&record),
-            held: false,
+            bytes: tree + beside,
+            used: modified(record.as_ref().unwrap_or(&directory)),
         }))
+    }
+
+    /// Whether somebody uses an object. Asked by trying its lock, which is given back at once; the
+    /// caller holds the index lock, so that nobody who removes things takes that for a use.
+    pub(crate) fn is_held(&self, object: Object) -> Result<bool> {
+        let answer = match self.open_object(object) {
+            Ok(fd) => lock::try_exclusive(&fd).map(|free| !free),
+            Err(Errno::NOENT) => Ok(false),
+            Err(errno) => Err(errno),
+        };
+        answer.on("lock", || self.path_of(object))
     }
 
     /// Takes the exclusive lock on an object. The caller holds the index lock.
@@ -178,6 +191,26 @@ impl Store {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | kind;
         rustix::fs::openat(parent, &*name, flags, Mode::empty())
     }
+
+    /// Every blob, layer and partial download there is, with nothing else that may lie there.
+    pub(crate) fn objects(&self) -> Result<Vec<Object>> {
+        let mut objects = Vec::new();
+        let mut list = |directory: BorrowedFd<'_>, suffix: &str, object: fn(Digest) -> Object| {
+            dir::each_name(directory, |name, _| {
+                let hex = name
+                    .to_str()
+                    .ok()
+                    .and_then(|name| name.strip_suffix(suffix));
+                objects.extend(hex.and_then(Digest::from_hex).map(object));
+                Ok(())
+            })
+            .on_path("list", self.root())
+        };
+        list(self.blobs(), "", Object::Blob)?;
+        list(self.layers(), "", |digest| Object::Layer(digest.into()))?;
+        list(self.ingest(), PARTIAL, Object::Partial)?;
+        Ok(objects)
+    }
 }
 
 /// Sets the time of last use to now. A store that cannot be written to has no such memory.
@@ -201,11 +234,13 @@ fn measure_file(directory: BorrowedFd<'_>, name: &str) -> Result<Option<Measured
     Ok(stat.map(|stat| Measured {
         bytes: allocated(&stat),
         used: modified(&stat),
-        held: false,
     }))
 }
 
-pub(crate) fn stat(directory: BorrowedFd<'_>, name: &str) -> Result<Option<Stat>, Errno> {
+pub(crate) fn stat(
+    directory: BorrowedFd<'_>,
+    name: impl rustix::path::Arg,
+) -> Result<Option<Stat>, Errno> {
     match rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(stat) => Ok(Some(stat)),
         Err(Errno::NOENT) => Ok(None),
@@ -218,7 +253,8 @@ pub(crate) fn allocated(stat: &Stat) -> u64 {
     u64::try_from(stat.st_blocks).unwrap_or(0) * 512
 }
 
-fn modified(stat: &Stat) -> SystemTime {
+/// The time of last modification, but none before 1970.
+pub(crate) fn modified(stat: &Stat) -> SystemTime {
     let nanos = u32::try_from(stat.st_mtime_nsec).unwrap_or(0);
     let beyond = Duration::new(stat.st_mtime.unsigned_abs(), nanos);
     if stat.st_mtime >= 0 {

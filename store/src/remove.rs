@@ -15,6 +15,7 @@ use crate::layout::Store;
 use crate::needs::Root;
 use crate::object::{Condemned, Object, Verdict};
 use crate::reference::Reference;
+use crate::survey::{self, Uses};
 
 /// What [`Store::remove`] did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -42,14 +43,8 @@ struct Target {
 impl Store {
     /// Removes a name, and with its last name an image. Named by id or digest, an image goes with
     /// its only name; with several that takes `force`. An image that containers use stays:
-    /// refused, or with `force` only untagged. `used_by` lists the containers made from the image
-    /// with this manifest.
-    pub fn remove(
-        &self,
-        name: &str,
-        force: bool,
-        used_by: &dyn Fn(&Digest) -> Vec<String>,
-    ) -> Result<Removed> {
+    /// refused, or with `force` only untagged.
+    pub fn remove(&self, name: &str, force: bool, uses: Uses<'_>) -> Result<Removed> {
         let mut locked = self.lock_index()?;
         let mut meant = self.meant(&locked.index, name)?;
         if !force && let Some(damage) = meant.root.damage.pop() {
@@ -62,14 +57,23 @@ impl Store {
             .iter()
             .partition(|root| target.going.contains(&root.digest()));
         let losing = manifests_only_in(&going, &staying);
-        let mut users: Vec<String> = losing.iter().flat_map(|one| used_by(&one.0)).collect();
         let mut condemned = Vec::new();
+        let mut users = Vec::new();
         for (manifest, _) in &losing {
             match self.condemn(Object::Blob(*manifest))? {
                 Verdict::Condemned(one) => condemned.push(one),
-                Verdict::Held if users.is_empty() => users.push("another process".to_owned()),
-                Verdict::Held | Verdict::Gone => {}
+                Verdict::Held => users.push("another process".to_owned()),
+                Verdict::Gone => {}
             }
+        }
+        // Asked last: with the manifests locked no container can begin any more.
+        let containers = survey::ask(uses)?
+            .into_iter()
+            .filter(|one| losing.iter().any(|(manifest, _)| *manifest == one.manifest))
+            .map(|one| one.what);
+        let containers: Vec<String> = containers.collect();
+        if !containers.is_empty() {
+            users = containers;
         }
         if !users.is_empty() && !force {
             return Err(Error::InUse {

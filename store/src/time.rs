@@ -1,5 +1,7 @@
 //! Points in time as archives and image configs write them. No clock is read here.
 
+use std::time::{Duration, SystemTime};
+
 use rustix::fs::Timespec;
 
 /// Seconds and nanoseconds since 1970, UTC; the nanoseconds always count forward.
@@ -87,6 +89,16 @@ impl Time {
         text.push('Z');
         text
     }
+}
+
+/// A point in time as RFC 3339 in UTC, whole seconds: `2026-11-25T12:00:00Z`.
+pub fn rfc3339(time: SystemTime) -> String {
+    let seconds = |duration: Duration| i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
+    let seconds = match time.duration_since(SystemTime::UNIX_EPOCH) {
+        Ok(since) => seconds(since),
+        Err(before) => -seconds(before.duration()),
+    };
+    Time::from_seconds(seconds).rfc3339()
 }
 
 /// Year, month and day of a day counted from 1970-01-01, in the proleptic Gregorian calendar. The

@@ -65,7 +65,7 @@ fn imports_and_removals_of_the_same_image_leave_it_whole_or_gone() {
                         scratch.import_as(bytes, &format!("name:{worker}"));
                     } else {
                         let name = format!("name:{}", worker - 1);
-                        let _ = scratch.store.remove(&name, false, &|_| Vec::new());
+                        let _ = scratch.store.remove(&name, false, &mybox_store::no_uses);
                     }
                     for image in scratch.store.images().unwrap_or_default() {
                         // It may be removed while it is read, but never be half there.
@@ -89,7 +89,10 @@ fn imports_and_removals_of_the_same_image_leave_it_whole_or_gone() {
         .collect();
     assert!(scratch.tree(&image).join("d0/f0").exists());
     for name in names {
-        scratch.store.remove(&name, false, &|_| Vec::new()).unwrap();
+        scratch
+            .store
+            .remove(&name, false, &mybox_store::no_uses)
+            .unwrap();
     }
     assert!(scratch.leftovers().is_empty(), "{:?}", scratch.leftovers());
 }

@@ -35,7 +35,7 @@ fn a_killed_import_leaves_a_store_that_is_right() {
         if round % 8 == 7 {
             for image in store.images().unwrap() {
                 store
-                    .remove(&image.id.hex(), true, &|_| Vec::new())
+                    .remove(&image.id.hex(), true, &mybox_store::no_uses)
                     .unwrap();
             }
         }

@@ -2,16 +2,12 @@
 
 use std::path::Path;
 
-use mybox_store::{Change, Digest, Error, ImportOptions, Store};
+use mybox_store::{Change, Digest, Error, ImportOptions, Store, Use, no_uses};
 
 use crate::support::{Archive, Scratch, allocated, chain};
 
 fn tar(content: &str) -> Vec<u8> {
     Archive::new().file("f", content.as_bytes()).finish()
-}
-
-fn unused(_: &Digest) -> Vec<String> {
-    Vec::new()
 }
 
 #[test]
@@ -129,16 +125,16 @@ fn the_image_goes_with_its_last_tag_and_leaves_nothing() {
     let scratch = Scratch::new();
     let image = scratch.import_as(&tar("x"), "a");
     scratch.store.tag(&image, &"b".parse().unwrap()).unwrap();
-    let removed = scratch.store.remove("a", false, &unused).unwrap();
+    let removed = scratch.store.remove("a", false, &no_uses).unwrap();
     assert_eq!(removed.untagged[0].familiar(), "a:latest");
     assert_eq!(removed.deleted_images, []);
-    let removed = scratch.store.remove("b", false, &unused).unwrap();
+    let removed = scratch.store.remove("b", false, &no_uses).unwrap();
     assert_eq!(removed.deleted_images, [image.id]);
     assert_eq!(removed.deleted_layers, image.layers);
     assert!(removed.freed_bytes > 2048);
     assert!(scratch.leftovers().is_empty());
     assert!(matches!(
-        scratch.store.remove("b", false, &unused),
+        scratch.store.remove("b", false, &no_uses),
         Err(Error::NoSuchImage { .. })
     ));
 }
@@ -151,14 +147,14 @@ fn by_id_an_image_with_several_tags_goes_only_by_force() {
     let id = image.id.short();
     let error = scratch
         .store
-        .remove(&id, false, &unused)
+        .remove(&id, false, &no_uses)
         .unwrap_err()
         .to_string();
     assert!(
         error.contains("a:latest") && error.contains("b:latest"),
         "{error}"
     );
-    let removed = scratch.store.remove(&id, true, &unused).unwrap();
+    let removed = scratch.store.remove(&id, true, &no_uses).unwrap();
     assert_eq!(
         (removed.untagged.len(), removed.deleted_images),
         (2, vec![image.id])
@@ -178,13 +174,13 @@ fn a_layer_two_images_share_goes_with_the_second() {
     let two = scratch.import_with(&tar("x"), &options).unwrap();
     assert_eq!(one.layers, two.layers);
     assert_ne!(one.id, two.id);
-    let removed = scratch.store.remove("one", false, &unused).unwrap();
+    let removed = scratch.store.remove("one", false, &no_uses).unwrap();
     assert_eq!(
         (removed.deleted_images, removed.deleted_layers.len()),
         (vec![one.id], 0)
     );
     assert!(scratch.tree(&two).join("f").exists());
-    let removed = scratch.store.remove("two", false, &unused).unwrap();
+    let removed = scratch.store.remove("two", false, &no_uses).unwrap();
     assert_eq!(removed.deleted_layers, two.layers);
     assert!(scratch.leftovers().is_empty());
 }
@@ -193,9 +189,11 @@ fn a_layer_two_images_share_goes_with_the_second() {
 fn an_image_containers_use_is_only_untagged_and_that_by_force() {
     let scratch = Scratch::new();
     let image = scratch.import_as(&tar("x"), "a");
-    let used = |manifest: &Digest| {
-        assert_eq!(*manifest, image.manifest);
-        vec!["c0ffee".to_owned()]
+    let used = || {
+        Ok(vec![Use {
+            what: "c0ffee".to_owned(),
+            manifest: image.manifest,
+        }])
     };
     let error = scratch
         .store
@@ -233,13 +231,13 @@ fn an_image_that_somebody_runs_is_only_untagged_and_that_by_force() {
     let scratch = Scratch::new();
     let image = scratch.import_as(&tar("x"), "a");
     let stack = scratch.store.stack(&image).unwrap();
-    let error = scratch.store.remove("a", false, &unused).unwrap_err();
+    let error = scratch.store.remove("a", false, &no_uses).unwrap_err();
     assert!(matches!(error, Error::InUse { .. }), "{error}");
-    let removed = scratch.store.remove("a", true, &unused).unwrap();
+    let removed = scratch.store.remove("a", true, &no_uses).unwrap();
     assert_eq!((removed.untagged.len(), removed.freed_bytes), (1, 0));
     assert!(stack.layers()[0].fs.join("f").exists());
     drop(stack);
-    let removed = scratch.store.remove(&image.id.hex(), false, &unused);
+    let removed = scratch.store.remove(&image.id.hex(), false, &no_uses);
     assert_eq!(removed.unwrap().deleted_layers, image.layers);
     assert!(scratch.leftovers().is_empty());
 }
@@ -288,8 +286,8 @@ fn a_damaged_image_can_be_removed_by_force_and_does_not_hide_the_others() {
         error.contains(&bad.manifest.hex()) && error.contains("damaged"),
         "{error}"
     );
-    assert!(scratch.store.remove("bad", false, &unused).is_err());
-    let removed = scratch.store.remove("bad", true, &unused).unwrap();
+    assert!(scratch.store.remove("bad", false, &no_uses).is_err());
+    let removed = scratch.store.remove("bad", true, &no_uses).unwrap();
     assert_eq!(removed.deleted_images, [bad.manifest]);
     assert_eq!(scratch.store.images().unwrap().len(), 1);
 }

@@ -1,16 +1,12 @@
 //! Names of image indexes: several platforms, indexes within indexes, and what is no image.
 
-use mybox_store::{Digest, Error, Platform, Store};
+use mybox_store::{Digest, Error, Platform, Store, Use, no_uses};
 use serde_json::json;
 
 use crate::support::{Archive, Layout, Scratch, digest};
 
 fn tar(content: &str) -> Vec<u8> {
     Archive::new().file("f", content.as_bytes()).finish()
-}
-
-fn unused(_: &Digest) -> Vec<String> {
-    Vec::new()
 }
 
 fn platform(text: &str) -> Platform {
@@ -131,7 +127,7 @@ fn a_name_given_to_an_index_names_all_of_it_and_one_given_to_a_manifest_only_tha
     };
     tag("multi:1", "whole");
     tag(&multi.other.hex(), "part");
-    scratch.store.remove("multi:1", false, &unused).unwrap();
+    scratch.store.remove("multi:1", false, &no_uses).unwrap();
     let find = |name: &str, on: &str| scratch.store.find_for(name, Some(&platform(on)));
     let host = Platform::host().to_string();
     assert_eq!(find("whole", &host).unwrap().manifest, multi.host);
@@ -146,19 +142,21 @@ fn an_index_goes_with_everything_it_led_to_and_nothing_others_need() {
     let multi = multi(&scratch.store);
     let image = scratch.store.find(&multi.other.hex()).unwrap();
     scratch.store.tag(&image, &"part".parse().unwrap()).unwrap();
-    let users = |manifest: &Digest| {
-        let used = *manifest == multi.host;
-        used.then(|| "c0ffee".to_owned()).into_iter().collect()
+    let users = || {
+        Ok(vec![Use {
+            what: "c0ffee".to_owned(),
+            manifest: multi.host,
+        }])
     };
     let error = scratch.store.remove("multi:1", false, &users).unwrap_err();
     assert!(matches!(error, Error::InUse { .. }), "{error}");
-    let removed = scratch.store.remove("multi:1", false, &unused).unwrap();
+    let removed = scratch.store.remove("multi:1", false, &no_uses).unwrap();
     let host = removed.deleted_images.len();
     assert_eq!(host, 1, "the other one has a name of its own");
     // Manifest, config and two layers of the other image.
     assert_eq!(scratch.leftovers().len(), 4, "{:?}", scratch.leftovers());
     assert_eq!(scratch.store.find("part").unwrap().manifest, multi.other);
-    scratch.store.remove("part", false, &unused).unwrap();
+    scratch.store.remove("part", false, &no_uses).unwrap();
     assert!(scratch.leftovers().is_empty(), "{:?}", scratch.leftovers());
 }
 
@@ -187,9 +185,9 @@ fn what_is_no_image_keeps_its_blobs_and_is_not_listed() {
     assert_eq!(scratch.store.images().unwrap().len(), 1);
     let error = scratch.store.find("chart:1").unwrap_err().to_string();
     assert!(error.contains("no image"), "{error}");
-    scratch.store.remove("app:1", false, &unused).unwrap();
+    scratch.store.remove("app:1", false, &no_uses).unwrap();
     assert_eq!(scratch.leftovers().len(), 4, "{:?}", scratch.leftovers());
-    scratch.store.remove("chart:1", false, &unused).unwrap();
+    scratch.store.remove("chart:1", false, &no_uses).unwrap();
     // The unheard-of thing and the chart that it names.
     assert_eq!(scratch.leftovers().len(), 2, "{:?}", scratch.leftovers());
 }
@@ -219,7 +217,7 @@ fn while_an_entry_cannot_be_read_nothing_is_deleted() {
     let before = scratch.leftovers().len();
     let blobs = scratch.store.root().join("blobs/sha256");
     std::fs::write(blobs.join(multi.nested.hex()), "{}").unwrap();
-    scratch.store.remove("app", false, &unused).unwrap();
+    scratch.store.remove("app", false, &no_uses).unwrap();
     assert!(scratch.store.find(&app.id.hex()).is_err());
     assert_eq!(scratch.leftovers().len(), before);
     let catalog = scratch.store.catalog().unwrap();

@@ -6,6 +6,7 @@ mod compression;
 mod concurrency;
 mod crash;
 mod faithful;
+mod gc;
 mod hostile;
 mod images;
 mod indexes;

@@ -17,6 +17,7 @@
 
 mod command;
 mod debian;
+mod disk;
 mod fixtures;
 mod host;
 mod layers;
@@ -34,6 +35,7 @@ pub(crate) mod vm;
 pub(crate) use self::{
     command::{Cmd, Output, Running},
     debian::debian,
+    disk::Disk,
     host::{Host, HostState},
     private_host::PrivateHost,
     probe::probe,

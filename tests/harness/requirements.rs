@@ -18,6 +18,7 @@ const TOOLS: &[(&str, &str)] = &[
     ("gzip", "gzip"),
     ("ip", "iproute2"),
     ("ldd", "libc-bin"),
+    ("mkfs.ext4", "e2fsprogs"),
     ("mount", "mount"),
     ("nft", "nftables"),
     ("nsenter", "util-linux"),

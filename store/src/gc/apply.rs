@@ -1,0 +1,201 @@
+//! Carries a plan out, while nobody changes the index.
+
+use std::collections::{HashMap, HashSet};
+
+use super::{DoomedImage, DoomedObject, GcOptions, GcPlan, Planner};
+use crate::digest::Digest;
+use crate::error::{Context, Error, Result};
+use crate::index::LockedIndex;
+use crate::layout::Store;
+use crate::needs::Root;
+use crate::object::{Condemned, Object, Verdict};
+use crate::survey::{self, Survey, Uses};
+use crate::{dir, ingest};
+
+/// What a collection did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Collected {
+    /// The plan that was carried out.
+    pub plan: GcPlan,
+    /// Objects of it that were in use by then, or gone, and were left.
+    pub left: Vec<Object>,
+    /// Bytes the filesystem has got back.
+    pub freed_bytes: u64,
+}
+
+impl Store {
+    /// Plans a collection and carries it out. What comes into use in between is left.
+    pub fn gc(&self, uses: Uses<'_>, options: &GcOptions) -> Result<Collected> {
+        let mut locked = self.lock_index()?;
+        let mut spared = HashSet::new();
+        loop {
+            let survey = self.survey_of(&locked.index, uses)?;
+            let plan = Planner::new(self, &survey, options).plan(&spared)?;
+            let judged = self.condemn_all(&plan)?;
+            // An image that has come into use keeps all it needs.
+            let held = survey.entries_of(&plan, &judged.held);
+            // With the manifests locked no container can begin any more.
+            let in_time = survey::ask(uses)? == survey.uses;
+            if held.is_empty() && in_time {
+                return self.carry_out_all(&mut locked, plan, judged);
+            }
+            spared.extend(held);
+        }
+    }
+
+    /// Carries out a plan that was kept: all of it, or nothing if any of its objects was used or has
+    /// become needed since, or is in use.
+    pub fn gc_apply(&self, uses: Uses<'_>, id: &str) -> Result<Collected> {
+        let plan = self.kept_plan(id)?;
+        let mut locked = self.lock_index()?;
+        let judged = self.condemn_all(&plan)?;
+        let survey = self.survey_of(&locked.index, uses)?;
+        if let Some((object, reason)) = judged.in_the_way().or_else(|| survey.in_the_way(&plan)) {
+            return Err(Error::StalePlan {
+                id: id.to_owned(),
+                object,
+                reason,
+            });
+        }
+        let collected = self.carry_out_all(&mut locked, plan, judged)?;
+        let name = std::ffi::CString::new(ingest::plan_name(id)).unwrap_or_default();
+        dir::remove(self.ingest(), &name).on("remove", || self.plan_path(id))?;
+        Ok(collected)
+    }
+
+    fn condemn_all(&self, plan: &GcPlan) -> Result<Judged> {
+        let mut judged = Judged::default();
+        for doomed in &plan.objects {
+            match self.condemn(doomed.object)? {
+                Verdict::Condemned(one) => judged.condemned.push(one),
+                Verdict::Held => judged.held.push(doomed.object),
+                Verdict::Gone => judged.gone.push(doomed.object),
+            }
+        }
+        Ok(judged)
+    }
+
+    fn carry_out_all(
+        &self,
+        locked: &mut LockedIndex<'_>,
+        plan: GcPlan,
+        judged: Judged,
+    ) -> Result<Collected> {
+        if !plan.images.is_empty() {
+            let images = plan.images.iter();
+            images.for_each(|image| locked.index.remove(image.digest));
+            locked.save()?;
+        }
+        let mut freed_bytes = 0;
+        for one in judged.condemned {
+            freed_bytes += self.carry_out(one)?;
+        }
+        rustix::fs::fsync(self.blobs()).on_path("flush", self.root())?;
+        Ok(Collected {
+            plan,
+            left: [judged.held, judged.gone].concat(),
+            freed_bytes,
+        })
+    }
+}
+
+/// A plan's objects, each with or without its lock.
+#[derive(Default)]
+struct Judged {
+    condemned: Vec<Condemned>,
+    held: Vec<Object>,
+    gone: Vec<Object>,
+}
+
+impl Judged {
+    /// What is in use, and so keeps the plan from being carried out.
+    fn in_the_way(&self) -> Option<(String, String)> {
+        let held = self.held.first()?;
+        Some((held.to_string(), "a process has it in use".to_owned()))
+    }
+}
+
+impl Survey {
+    /// The entries of a plan that have one of these objects as a manifest.
+    fn entries_of(&self, plan: &GcPlan, objects: &[Object]) -> Vec<Digest> {
+        let planned: HashSet<Digest> = plan.images.iter().map(|image| image.digest).collect();
+        let roots = self.catalog.roots.iter();
+        roots
+            .filter(|root| planned.contains(&root.digest()))
+            .filter(|root| {
+                let mut manifests = root.manifests().map(Object::Blob);
+                manifests.any(|manifest| objects.contains(&manifest))
+            })
+            .map(Root::digest)
+            .collect()
+    }
+
+    /// What keeps a plan from being carried out, and why.
+    fn in_the_way(&self, plan: &GcPlan) -> Option<(String, String)> {
+        if let Some(damage) = self.catalog.damage.first() {
+            let reason = format!(
+                "it cannot be read ({}), and may need anything",
+                damage.error
+            );
+            return Some((format!("image {}", damage.digest), reason));
+        }
+        let needed = self.needed_without(plan);
+        let images = plan.images.iter().filter_map(|image| {
+            let reason = image.kept_by(self)?;
+            Some((format!("image {}", image.digest), reason))
+        });
+        let objects = plan.objects.iter().filter_map(|doomed| {
+            let reason = doomed.kept_by(self, &needed)?;
+            Some((doomed.object.to_string(), reason))
+        });
+        images.chain(objects).next()
+    }
+
+    /// What the other entries need when the plan's images are gone.
+    fn needed_without(&self, plan: &GcPlan) -> HashMap<Object, Digest> {
+        let going: HashSet<Digest> = plan.images.iter().map(|image| image.digest).collect();
+        let images = self.catalog.images.iter().chain(&self.unlisted);
+        let layers: HashMap<Digest, _> = images.map(|one| (one.manifest, &one.layers)).collect();
+        let mut needed = HashMap::new();
+        for root in &self.catalog.roots {
+            if going.contains(&root.digest()) {
+                continue;
+            }
+            let blobs = root.blobs.iter().map(|blob| Object::Blob(*blob));
+            let layers = root.manifests().filter_map(|one| layers.get(&one));
+            let layers = layers.copied().flatten().map(|layer| Object::Layer(*layer));
+            needed.extend(blobs.chain(layers).map(|object| (object, root.digest())));
+        }
+        needed
+    }
+}
+
+impl DoomedImage {
+    /// Why it must stay after all. One that is gone already may go.
+    fn kept_by(&self, survey: &Survey) -> Option<String> {
+        let mut roots = survey.catalog.roots.iter();
+        let root = roots.find(|root| root.digest() == self.digest)?;
+        if root.pinned {
+            return Some("it is pinned now".to_owned());
+        }
+        let mut users = root.manifests().flat_map(|one| survey.users(one));
+        if let Some(user) = users.next() {
+            return Some(format!("{user} uses it now"));
+        }
+        if let Some(name) = root.names.iter().find(|name| !self.names.contains(name)) {
+            return Some(format!("it is called {name} now"));
+        }
+        (survey.last_use(root) != self.used).then(|| "it was used since".to_owned())
+    }
+}
+
+impl DoomedObject {
+    /// Why it must stay after all. One that is gone already may go.
+    fn kept_by(&self, survey: &Survey, needed: &HashMap<Object, Digest>) -> Option<String> {
+        let measured = survey.objects.get(&self.object)?;
+        if let Some(image) = needed.get(&self.object) {
+            return Some(format!("image {} needs it now", image.short()));
+        }
+        (measured.used != self.used).then(|| "it was used since".to_owned())
+    }
+}

@@ -1,0 +1,222 @@
+//! Makes a plan from what is in the store. Nothing is changed; locks are only asked for.
+
+use std::collections::{HashMap, HashSet};
+use std::time::SystemTime;
+
+use super::{DoomedImage, DoomedObject, GcOptions, GcPlan, PATIENCE, VERSION, WhyGone};
+use crate::digest::{DiffId, Digest};
+use crate::error::Result;
+use crate::layout::Store;
+use crate::needs::Root;
+use crate::object::{Measured, Object};
+use crate::survey::Survey;
+
+pub(super) struct Planner<'a> {
+    store: &'a Store,
+    survey: &'a Survey,
+    options: &'a GcOptions,
+    layers: HashMap<Digest, &'a [DiffId]>,
+    /// How many entries of the index still need an object.
+    needs: HashMap<Object, usize>,
+    plan: GcPlan,
+    /// Bytes of the store when the plan is done.
+    left: u64,
+}
+
+/// Something that can go to make the store smaller.
+enum Candidate<'a> {
+    Image(&'a Root),
+    Download(Object),
+}
+
+impl<'a> Planner<'a> {
+    pub(super) fn new(store: &'a Store, survey: &'a Survey, options: &'a GcOptions) -> Self {
+        let images = survey.catalog.images.iter().chain(&survey.unlisted);
+        let layers = images
+            .map(|image| (image.manifest, &*image.layers))
+            .collect();
+        let mut planner = Self {
+            store,
+            survey,
+            options,
+            layers,
+            needs: HashMap::new(),
+            plan: GcPlan {
+                version: VERSION,
+                images: Vec::new(),
+                objects: Vec::new(),
+                store_bytes: survey.total(),
+                keep_bytes: options.keep_bytes,
+            },
+            left: survey.total(),
+        };
+        for root in &survey.catalog.roots {
+            for object in planner.objects_of(root) {
+                *planner.needs.entry(object).or_default() += 1;
+            }
+        }
+        planner
+    }
+
+    /// The plan, which leaves the entries alone that are in `spared`.
+    pub(super) fn plan(mut self, spared: &HashSet<Digest>) -> Result<GcPlan> {
+        self.downloads(self.options.now.checked_sub(PATIENCE))?;
+        // What cannot be read may need anything.
+        if self.survey.catalog.damage.is_empty() {
+            self.unneeded()?;
+            let mut images = self.removable(spared);
+            self.images(&mut images, WhyGone::Untagged, |root, _| {
+                root.names.is_empty()
+            })?;
+            if let Some(age) = self.options.unused_for {
+                let limit = self.options.now.checked_sub(age);
+                let old = |used| limit.is_some_and(|limit| used <= limit);
+                self.images(&mut images, WhyGone::Unused, |_, used| old(used))?;
+            }
+            if let Some(limit) = self.options.keep_bytes {
+                self.shrink(limit, images)?;
+            }
+        }
+        Ok(self.plan)
+    }
+
+    /// Objects that an entry needs, each once.
+    fn objects_of(&self, root: &Root) -> HashSet<Object> {
+        let blobs = root.blobs.iter().map(|digest| Object::Blob(*digest));
+        let layers = root.manifests();
+        let layers = layers.filter_map(|manifest| self.layers.get(&manifest));
+        blobs
+            .chain(layers.copied().flatten().map(|layer| Object::Layer(*layer)))
+            .collect()
+    }
+
+    /// Downloads nobody has touched since; all that nobody works on if that is not said.
+    fn downloads(&mut self, before: Option<SystemTime>) -> Result<()> {
+        let survey = self.survey;
+        for (object, measured) in &survey.objects {
+            let old = before.is_some_and(|before| measured.used <= before);
+            if matches!(object, Object::Partial(_)) && old {
+                self.doom(*object, measured, WhyGone::BrokenOff)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn unneeded(&mut self) -> Result<()> {
+        let survey = self.survey;
+        for (object, measured) in &survey.objects {
+            let download = matches!(object, Object::Partial(_));
+            if !download && !self.needs.contains_key(object) {
+                self.doom(*object, measured, WhyGone::Unneeded)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The entries that may go at all, and when each was last used, the oldest first.
+    fn removable(&self, spared: &HashSet<Digest>) -> Vec<(SystemTime, &'a Root)> {
+        let used: HashSet<Digest> = self.survey.uses.iter().map(|one| one.manifest).collect();
+        let survey = self.survey;
+        let mut removable: Vec<(SystemTime, &Root)> = survey
+            .catalog
+            .roots
+            .iter()
+            // What is no image is nobody's cache.
+            .filter(|root| !root.pinned && !root.manifests.is_empty())
+            .filter(|root| !spared.contains(&root.digest()))
+            .filter(|root| root.manifests().all(|manifest| !used.contains(&manifest)))
+            .map(|root| (survey.last_use(root), root))
+            .collect();
+        removable.sort_by_key(|(used, root)| (*used, root.digest()));
+        removable
+    }
+
+    /// Takes out of the candidates and dooms those that `goes` says.
+    fn images(
+        &mut self,
+        candidates: &mut Vec<(SystemTime, &'a Root)>,
+        why: WhyGone,
+        goes: impl Fn(&Root, SystemTime) -> bool,
+    ) -> Result<()> {
+        let (going, staying): (Vec<_>, Vec<_>) = std::mem::take(candidates)
+            .into_iter()
+            .partition(|(used, root)| goes(root, *used));
+        *candidates = staying;
+        for (used, root) in going {
+            self.doom_image(root, used, why.clone())?;
+        }
+        Ok(())
+    }
+
+    /// The oldest use first, until the store is small enough.
+    fn shrink(&mut self, limit: u64, images: Vec<(SystemTime, &'a Root)>) -> Result<()> {
+        let doomed: HashSet<Object> = self.plan.objects.iter().map(|one| one.object).collect();
+        let downloads =
+            self.survey.objects.iter().filter(|(object, _)| {
+                matches!(object, Object::Partial(_)) && !doomed.contains(object)
+            });
+        let downloads = downloads.map(|(object, one)| (one.used, Candidate::Download(*object)));
+        let images = images.into_iter();
+        let mut candidates: Vec<(SystemTime, Candidate<'_>)> = images
+            .map(|(used, root)| (used, Candidate::Image(root)))
+            .chain(downloads)
+            .collect();
+        candidates.sort_by_key(|(used, _)| *used);
+        for (used, candidate) in candidates {
+            if self.left <= limit {
+                break;
+            }
+            match candidate {
+                Candidate::Image(root) => self.doom_image(root, used, WhyGone::OverLimit)?,
+                Candidate::Download(object) => {
+                    let measured = self.survey.objects[&object];
+                    self.doom(object, &measured, WhyGone::OverLimit)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes an entry and all that only it still needs, unless some process has it in use.
+    fn doom_image(&mut self, root: &Root, used: SystemTime, why: WhyGone) -> Result<()> {
+        for manifest in root.manifests() {
+            if self.store.is_held(Object::Blob(manifest))? {
+                return Ok(());
+            }
+        }
+        let ids = root.manifests.iter();
+        self.plan.images.push(DoomedImage {
+            digest: root.digest(),
+            ids: ids.map(|found| found.manifest.config.digest).collect(),
+            names: root.names.clone(),
+            used,
+            why,
+        });
+        let mut objects: Vec<Object> = self.objects_of(root).into_iter().collect();
+        objects.sort();
+        for object in objects {
+            let needs = self.needs.entry(object).or_default();
+            *needs = needs.saturating_sub(1);
+            let last = *needs == 0;
+            if let Some(measured) = self.survey.objects.get(&object).filter(|_| last) {
+                self.doom(object, measured, WhyGone::OfImage(root.digest()))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes an object unless some process has it in use.
+    fn doom(&mut self, object: Object, measured: &Measured, why: WhyGone) -> Result<()> {
+        if self.store.is_held(object)? {
+            return Ok(());
+        }
+        self.left = self.left.saturating_sub(measured.bytes);
+        self.plan.objects.push(DoomedObject {
+            object,
+            bytes: measured.bytes,
+            used: measured.used,
+            why,
+        });
+        Ok(())
+    }
+}

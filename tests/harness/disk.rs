@@ -1,0 +1,52 @@
+//! A filesystem of its own for a test, in a file: what is allocated on it is the test's alone.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use super::{Cmd, Sandbox};
+
+/// An ext4 of a given size, mounted on a directory; unmounted when it is dropped.
+pub(crate) struct Disk {
+    mounted_on: PathBuf,
+}
+
+impl Disk {
+    /// A new disk in the sandbox's scratch directory.
+    #[track_caller]
+    pub(crate) fn new(sandbox: &Sandbox, bytes: u64) -> Self {
+        let image = sandbox.scratch().join("disk");
+        let mounted_on = sandbox.scratch().join("mounted");
+        std::fs::create_dir(&mounted_on).expect("a place to mount on");
+        let file = File::create(&image).expect("the disk's file");
+        file.set_len(bytes).expect("the disk's size");
+        // Everything of it is written now: no background work changes what is allocated later.
+        let options = "lazy_itable_init=0,lazy_journal_init=0";
+        let make = Cmd::new("mkfs.ext4").args(["-q", "-F", "-E", options]);
+        make.arg(&image).run().ok();
+        let mount = Cmd::new("mount").args(["-o", "loop"]);
+        mount.arg(&image).arg(&mounted_on).run().ok();
+        Self { mounted_on }
+    }
+
+    /// Where it is mounted.
+    pub(crate) fn path(&self) -> &Path {
+        &self.mounted_on
+    }
+
+    /// Bytes that are free once everything is written that is to be written.
+    #[track_caller]
+    pub(crate) fn free(&self) -> u64 {
+        let directory = File::open(&self.mounted_on).expect("the disk");
+        rustix::fs::syncfs(&directory).expect("sync");
+        let stat = rustix::fs::statvfs(&self.mounted_on).expect("statvfs");
+        stat.f_bfree * stat.f_frsize
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        // What a failed test has left running there must not keep the mount.
+        let unmount = Cmd::new("umount").arg("--lazy").arg(&self.mounted_on);
+        let _ = unmount.build().status();
+    }
+}
