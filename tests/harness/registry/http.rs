@@ -261,8 +261,14 @@ fn converse(stream: &TcpStream, shared: &Shared, answer: &impl Fn(&Seen) -> Repl
     }
     while let Some(seen) = read_request(&mut reader) {
         shared.record(&seen);
+        let is_last = seen.header("connection") == Some("close");
         let reply = answer(&seen);
-        if write_reply(stream, shared, &seen, reply).is_err() {
+        let reply = if is_last {
+            reply.header("Connection", "close")
+        } else {
+            reply
+        };
+        if write_reply(stream, shared, &seen, reply).is_err() || is_last {
             return;
         }
     }
