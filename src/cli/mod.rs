@@ -12,6 +12,7 @@ mod progress;
 mod pin;
 mod ps;
 mod pull;
+mod push;
 mod registry;
 mod rm;
 mod rmi;
@@ -74,6 +75,8 @@ enum Verb {
     Rm(rm::Arguments),
     /// Fetch an image from a registry
     Pull(pull::Arguments),
+    /// Send an image to a registry
+    Push(push::Arguments),
     /// Make an image of a root filesystem: a tar or a directory
     Import(import::Arguments),
     /// List images
@@ -116,6 +119,7 @@ pub fn run() -> Result<u8, Failure> {
         Verb::Ps(arguments) => ps::run(&places, &arguments),
         Verb::Rm(arguments) => rm::run(&places, &arguments),
         Verb::Pull(arguments) => pull::run(&places, arguments),
+        Verb::Push(arguments) => push::run(&places, arguments),
         Verb::Import(arguments) => import::run(&places, arguments),
         Verb::Images(arguments) => images::run(&places, &arguments),
         Verb::Inspect(arguments) => inspect::run(&places, &arguments),

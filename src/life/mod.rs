@@ -17,6 +17,7 @@
 
 pub mod prepare;
 pub mod pull;
+pub mod push;
 pub mod recover;
 pub mod teardown;
 

@@ -191,6 +191,15 @@ impl Client {
         Ok(sources)
     }
 
+    /// Where an image of this name goes to: never to a mirror.
+    pub fn destination(&self, reference: &Reference) -> Result<Source> {
+        let mut places = self.registries.places(reference)?;
+        let mut place = places.pop().expect("the registry itself is the last place");
+        place.endpoint.insecure |= self.insecure;
+        let reference = reference.clone();
+        Ok(Source { reference, place })
+    }
+
     /// The registry called `host`.
     pub(super) fn endpoint(&self, host: &str) -> Endpoint {
         Endpoint {

@@ -52,6 +52,7 @@ mod import;
 
 mod gc;
 mod image;
+mod outgoing;
 mod needs;
 mod receive;
 mod remove;
@@ -73,6 +74,7 @@ pub use oci::config::{Config, History, ImageConfig, RootFs};
 pub use oci::document::Document;
 pub use oci::manifest::{Descriptor, ImageIndex, Manifest};
 pub use oci::manifest::{INDEX as INDEX_MEDIA_TYPE, MANIFEST as MANIFEST_MEDIA_TYPE};
+pub use outgoing::{Outgoing, OutgoingBlob, OutgoingDocument};
 pub use platform::Platform;
 pub use receive::LayerStep;
 pub use reference::Reference;

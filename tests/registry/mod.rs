@@ -4,6 +4,7 @@ mod accounts;
 mod login;
 mod names;
 mod network;
+mod push;
 
 use std::path::PathBuf;
 

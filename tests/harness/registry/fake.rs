@@ -31,6 +31,10 @@ pub(crate) enum Fault {
     MediaType(&'static str),
     /// Says that it has another digest.
     DigestHeader(String),
+    /// Takes so many bytes of what is sent, and hangs up.
+    Take(usize),
+    /// Does not fail.
+    Pass,
 }
 
 /// A decision about who may come in: none to let in, or what to answer.
@@ -43,6 +47,9 @@ struct Contents {
     /// `repository:tag` to digest.
     tags: BTreeMap<String, String>,
     faults: Vec<(String, usize, Fault)>,
+    /// Bytes of uploads, by their number.
+    uploads: Vec<Vec<u8>>,
+    smallest_chunk: Option<usize>,
     guard: Option<Guard>,
 }
 
@@ -130,6 +137,25 @@ impl FakeRegistry {
         self.contents().guard = Some(Box::new(guard));
     }
 
+    /// Asks for chunks of this size at least.
+    pub(crate) fn smallest_chunk(&self, bytes: usize) {
+        self.contents().smallest_chunk = Some(bytes);
+    }
+
+    /// A blob that it has.
+    pub(crate) fn blob(&self, digest: &str) -> Option<Vec<u8>> {
+        let contents = self.contents();
+        contents
+            .by_digest
+            .get(digest)
+            .map(|content| content.bytes.clone())
+    }
+
+    /// Whether something has this name.
+    pub(crate) fn has_tag(&self, name: &str) -> bool {
+        self.contents().tags.contains_key(name)
+    }
+
     fn contents(&self) -> std::sync::MutexGuard<'_, Contents> {
         self.contents.lock().expect("no holder panics")
     }
@@ -158,6 +184,12 @@ impl Contents {
         if path == "/v2/" {
             return Reply::ok("application/json", "{}");
         }
+        if let Some((_, upload)) = path.split_once("/blobs/uploads/") {
+            return self.upload(seen, upload, fault);
+        }
+        if seen.method == "PUT" {
+            return self.take_manifest(seen);
+        }
         let Some(content) = self.find(path) else {
             let code = if path.contains("/manifests/") {
                 "MANIFEST_UNKNOWN"
@@ -172,6 +204,73 @@ impl Contents {
             };
         };
         serve(seen, content, fault)
+    }
+
+    /// `POST`, then `PATCH`, `GET` and `PUT` of what its Location says.
+    fn upload(&mut self, seen: &Seen, name: &str, fault: Option<Fault>) -> Reply {
+        if seen.method == "POST" {
+            self.uploads.push(Vec::new());
+            let number = self.uploads.len() - 1;
+            let mut reply =
+                Reply::status(202).header("Location", format!("{}{number}", seen.path()));
+            if let Some(bytes) = self.smallest_chunk {
+                reply = reply.header("OCI-Chunk-Min-Length", bytes.to_string());
+            }
+            return reply;
+        }
+        let number = name
+            .parse()
+            .ok()
+            .filter(|number| *number < self.uploads.len());
+        let Some(upload) = number.map(|number: usize| &mut self.uploads[number]) else {
+            return Reply::status(404);
+        };
+        let from = seen
+            .header("content-range")
+            .and_then(|range| range.split('-').next());
+        if from.is_some_and(|from| from != upload.len().to_string()) {
+            return Reply::status(416).header("Range", format!("0-{}", upload.len().max(1) - 1));
+        }
+        if let Some(Fault::Take(bytes)) = fault {
+            upload.extend_from_slice(&seen.body[..bytes]);
+            return Reply::hang_up();
+        }
+        upload.extend_from_slice(&seen.body);
+        let range = format!("0-{}", upload.len().max(1) - 1);
+        let reply = |status| {
+            Reply::status(status)
+                .header("Location", seen.path())
+                .header("Range", range)
+        };
+        match seen.method.as_str() {
+            "PATCH" => reply(202),
+            "GET" => reply(204),
+            "PUT" => {
+                let content = Content::new("", std::mem::take(upload));
+                if seen.parameter("digest") != Some(content.digest()) {
+                    return Reply::status(400);
+                }
+                self.by_digest.insert(content.digest(), content);
+                reply(201)
+            }
+            _ => Reply::status(405),
+        }
+    }
+
+    fn take_manifest(&mut self, seen: &Seen) -> Reply {
+        let Some((repository, reference)) = seen.path()["/v2/".len()..].split_once("/manifests/")
+        else {
+            return Reply::status(405);
+        };
+        let media_type = seen.header("content-type").unwrap_or_default();
+        let content = Content::new(media_type, seen.body.clone());
+        let digest = content.digest();
+        if !reference.contains(':') {
+            self.tags
+                .insert(format!("{repository}:{reference}"), digest.clone());
+        }
+        self.by_digest.insert(digest.clone(), content);
+        Reply::status(201).header("Docker-Content-Digest", digest)
     }
 
     fn next_fault(&mut self, seen: &Seen) -> Option<Fault> {
@@ -213,7 +312,10 @@ fn serve(seen: &Seen, content: Content, fault: Option<Fault>) -> Reply {
         Some(Fault::Bytes(other)) => bytes = other,
         Some(Fault::MediaType(other)) => media_type = other.to_owned(),
         Some(Fault::DigestHeader(other)) => digest = other,
-        Some(Fault::Status(..) | Fault::Redirect(_) | Fault::HangUp) | None => {}
+        Some(
+            Fault::Status(..) | Fault::Redirect(_) | Fault::HangUp | Fault::Take(_) | Fault::Pass,
+        )
+        | None => {}
     }
     let total = bytes.len();
     let from = seen.header("range").filter(|_| ranges).and_then(first_byte);

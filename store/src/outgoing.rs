@@ -1,0 +1,146 @@
+//! Images on their way out, to a registry or an archive: everything that a name leads to, held.
+
+use std::collections::HashSet;
+use std::io::{self, Read, Seek, SeekFrom};
+
+use serde::Deserialize;
+
+use crate::blob::Held;
+use crate::digest::Digest;
+use crate::error::{Error, Result};
+use crate::layout::Store;
+use crate::oci::manifest::Descriptor;
+use crate::reference::Reference;
+
+/// Indexes within indexes, at most; as many as are found by any other walk.
+const DEEPEST: usize = 8;
+
+/// An image, or an index with all its images, that nobody removes while this lives.
+pub struct Outgoing {
+    /// Manifests and indexes, each after those it names; the last is what the name names.
+    pub documents: Vec<OutgoingDocument>,
+    /// Configs and layers, each once, in the order of the manifests.
+    pub blobs: Vec<OutgoingBlob>,
+    /// All names of what the name names.
+    pub references: Vec<Reference>,
+}
+
+/// A manifest or an index.
+#[derive(Debug)]
+pub struct OutgoingDocument {
+    /// What it is called by what names it.
+    pub descriptor: Descriptor,
+    /// The very bytes.
+    pub bytes: Vec<u8>,
+}
+
+/// A config or a layer.
+pub struct OutgoingBlob {
+    /// What it is called by its manifest.
+    pub descriptor: Descriptor,
+    held: Held,
+}
+
+impl OutgoingBlob {
+    /// The bytes from `from` on. Nobody has checked them.
+    pub fn read_from(&self, from: u64) -> io::Result<impl Read + Send + use<>> {
+        let mut file = self.held.reader()?;
+        file.seek(SeekFrom::Start(from))?;
+        Ok(file)
+    }
+}
+
+/// As much of a document as says what it leads to. Artifacts that are no images have the same
+/// fields.
+#[derive(Deserialize)]
+struct Leads {
+    #[serde(default)]
+    manifests: Vec<Descriptor>,
+    config: Option<Descriptor>,
+    #[serde(default)]
+    layers: Vec<Descriptor>,
+    /// OCI's short-lived artifact manifest.
+    #[serde(default)]
+    blobs: Vec<Descriptor>,
+}
+
+impl Store {
+    /// Everything that a name leads to. What is not here, as other platforms of an index can be, is
+    /// an error: half of it would be of use to nobody.
+    pub fn outgoing(&self, name: &str) -> Result<Outgoing> {
+        let index = self.index()?;
+        let meant = self.meant(&index, name)?;
+        let mut references: Vec<Reference> = meant
+            .root
+            .names
+            .iter()
+            .filter_map(|name| name.parse().ok())
+            .collect();
+        references.sort();
+        let named = match meant.manifest {
+            Some(manifest) => meant.root.manifests.into_iter().find_map(|found| {
+                (found.descriptor.digest == manifest).then_some(found.descriptor)
+            }),
+            None => None,
+        };
+        let mut packing = Packing {
+            store: self,
+            seen: HashSet::new(),
+            outgoing: Outgoing {
+                documents: Vec::new(),
+                blobs: Vec::new(),
+                references,
+            },
+        };
+        packing.document(&named.unwrap_or(meant.root.entry), 0)?;
+        Ok(packing.outgoing)
+    }
+}
+
+struct Packing<'a> {
+    store: &'a Store,
+    seen: HashSet<Digest>,
+    outgoing: Outgoing,
+}
+
+impl Packing<'_> {
+    fn document(&mut self, descriptor: &Descriptor, depth: usize) -> Result<()> {
+        let digest = descriptor.digest;
+        if !self.seen.insert(digest) {
+            return Ok(());
+        }
+        if depth > DEEPEST {
+            let reason = format!("indexes are nested deeper than {DEEPEST}");
+            return Err(Error::damaged(digest, reason));
+        }
+        let bytes = self.store.read_blob(digest)?;
+        let leads: Leads =
+            serde_json::from_slice(&bytes).map_err(|error| Error::json(digest, error))?;
+        for child in &leads.manifests {
+            self.document(child, depth + 1)?;
+        }
+        let blobs = leads.config.iter().chain(&leads.layers).chain(&leads.blobs);
+        for blob in blobs {
+            self.blob(blob)?;
+        }
+        self.outgoing.documents.push(OutgoingDocument {
+            descriptor: descriptor.clone(),
+            bytes,
+        });
+        Ok(())
+    }
+
+    fn blob(&mut self, descriptor: &Descriptor) -> Result<()> {
+        if !self.seen.insert(descriptor.digest) {
+            return Ok(());
+        }
+        let path = || self.store.blob_path(descriptor.digest);
+        let held = self.store.hold_blob(descriptor.digest)?;
+        let held = held.ok_or_else(|| Error::damaged(path(), "it is not there"))?;
+        self.outgoing.blobs.push(OutgoingBlob {
+            descriptor: descriptor.clone(),
+            held,
+        });
+        Ok(())
+    }
+}

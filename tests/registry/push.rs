@@ -1,0 +1,299 @@
+//! `mybox push`: what is sent, what is not, and that it arrives as it was.
+
+use super::{Home, image, pull};
+use crate::harness::registry::{
+    DockerRegistry, FakeRegistry, Fault, Setup, TestImage, TokenServer, index_of, write_layout,
+};
+use crate::harness::{Cmd, Rootfs, Sandbox};
+
+/// `mybox push`, by this user.
+fn push<const N: usize>(sandbox: &Sandbox, home: &Home, words: [&str; N]) -> Cmd {
+    home.run_by(sandbox.mybox(["push"]).args(words))
+}
+
+/// An image with a layer of so many bytes that do not compress.
+fn large_image(bytes: usize) -> TestImage {
+    let mut state = 1_u64;
+    let noise: Vec<u8> = std::iter::repeat_with(|| {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        (state >> 56) as u8
+    })
+    .take(bytes)
+    .collect();
+    TestImage::new([Rootfs::empty().file_with("noise", &noise, |_| {})])
+}
+
+#[test]
+fn what_was_pulled_is_pushed_byte_for_byte() {
+    let sandbox = Sandbox::new("push");
+    let (source, target, home) = (
+        FakeRegistry::start(),
+        DockerRegistry::start(),
+        Home::of(&sandbox),
+    );
+    let docker = TestImage::docker([Rootfs::empty().file("a", "docker's")]);
+    for (name, image) in [("oci:1", image("oci", 3)), ("docker:1", docker)] {
+        source.add(name, &image);
+        let (from, to) = (source.reference(name), target.reference(name));
+        pull(&sandbox, &home, &from).run().ok();
+        let output = push(&sandbox, &home, [&from, &to]).run().ok();
+        let (digest, size) = (image.digest(), image.manifest.bytes.len());
+        assert_eq!(output.line(), format!("1: digest: {digest} size: {size}"));
+        assert_eq!(target.manifest(name), image.manifest.bytes);
+        // What is there is not sent again.
+        let again = push(&sandbox, &home, [&from, &to]).run().ok().stderr();
+        assert_eq!(
+            again.matches("already there").count(),
+            image.blobs().count(),
+            "{again}"
+        );
+    }
+}
+
+#[test]
+fn an_imported_image_is_pushed_and_runs_where_it_is_pulled() {
+    let sandbox = Sandbox::new("push");
+    let (registry, home) = (DockerRegistry::start(), Home::of(&sandbox));
+    let name = registry.reference("tiny");
+    sandbox.import(&name, Rootfs::tiny());
+    let quiet = push(&sandbox, &home, ["--quiet", &name]).run().ok();
+    assert_eq!(quiet.stderr(), "");
+    let elsewhere = Sandbox::new("push");
+    assert_eq!(
+        pull(&elsewhere, &home, &name).run().ok().line(),
+        quiet.line()
+    );
+    elsewhere.run([&name, "probe", "report"]).run().ok();
+}
+
+#[test]
+fn an_index_is_pushed_with_all_its_images() {
+    let sandbox = Sandbox::new("push");
+    let (source, target, home) = (
+        FakeRegistry::start(),
+        DockerRegistry::start(),
+        Home::of(&sandbox),
+    );
+    let images = [
+        image("for this machine", 2),
+        TestImage::for_platform("arm/v7", [Rootfs::empty()]),
+    ];
+    let index = index_of(&images);
+    images
+        .iter()
+        .for_each(|image| source.add("app:each", image));
+    source.add_manifest(Some("app:1"), &index);
+    let (from, to) = (source.reference("app:1"), target.reference("app:1"));
+    home.run_by(sandbox.mybox(["pull", "--all-platforms", &from]))
+        .run()
+        .ok();
+    let said = push(&sandbox, &home, [&from, &to]).run().ok().line();
+    assert_eq!(
+        said,
+        format!("1: digest: {} size: {}", index.digest(), index.bytes.len())
+    );
+    assert_eq!(target.manifest("app:1"), index.bytes);
+    let other = format!("app@{}", images[1].digest());
+    assert_eq!(target.manifest(&other), images[1].manifest.bytes);
+}
+
+#[test]
+fn blobs_of_another_repository_are_mounted() {
+    let sandbox = Sandbox::new("push");
+    let (registry, home) = (DockerRegistry::start(), Home::of(&sandbox));
+    let image = image("mounted", 3);
+    registry.push("team/base:1", &image);
+    let (from, to) = (
+        registry.reference("team/base:1"),
+        registry.reference("other/app:1"),
+    );
+    pull(&sandbox, &home, &from).run().ok();
+    let said = push(&sandbox, &home, [&from, &to]).run().ok().stderr();
+    assert_eq!(said.matches("mounted from team/base").count(), 4, "{said}");
+    assert_eq!(registry.manifest("other/app:1"), image.manifest.bytes);
+    let log = registry.log();
+    let count = |line: &str| log.matches(line).count();
+    assert_eq!(count("\"PUT /v2/team/base/blobs/uploads/"), 4, "{log}");
+    assert_eq!(count("\"PUT /v2/other/app/blobs/uploads/"), 0, "{log}");
+}
+
+#[test]
+fn a_push_needs_one_token_for_all_its_blobs() {
+    let (sandbox, tokens) = (Sandbox::new("push"), TokenServer::start());
+    let registry = DockerRegistry::with(Setup {
+        token: Some(&tokens),
+        ..Setup::default()
+    });
+    let (home, address) = (Home::of(&sandbox), registry.address());
+    let name = registry.reference("app");
+    sandbox.import(&name, Rootfs::empty().file("a", "b"));
+    push(&sandbox, &home, [&name])
+        .run()
+        .code(1)
+        .says(&format!("{address} refuses access to app, blob sha256:"))
+        .says(" anonymously")
+        .says(&format!("`mybox login {address}`"));
+    let login = sandbox.mybox(["login", "-u", "me", "-p", "s3cret:with a colon", address]);
+    home.run_by(login).run().ok();
+    let before = tokens.requests().len();
+    push(&sandbox, &home, [&name]).run().ok();
+    let mine = tokens.requests().split_off(before);
+    assert_eq!(mine.len(), 1, "{mine:#?}");
+    assert_eq!(
+        mine[0].parameter("scope").as_deref(),
+        Some("repository:app:pull,push")
+    );
+}
+
+#[test]
+fn a_large_layer_goes_in_chunks_and_goes_on_where_it_broke() {
+    let sandbox = Sandbox::new("push");
+    let (source, target, home) = (
+        FakeRegistry::start(),
+        FakeRegistry::start(),
+        Home::of(&sandbox),
+    );
+    // Two chunks of 64 MiB and the rest.
+    let image = large_image(130 << 20);
+    source.add("app:1", &image);
+    let (from, to) = (source.reference("app:1"), target.reference("app:1"));
+    pull(&sandbox, &home, &from).run().ok();
+    // The second chunk does not arrive whole.
+    target.fail("PATCH /v2/app/blobs/uploads/", 1, Fault::Pass);
+    target.fail("PATCH /v2/app/blobs/uploads/", 1, Fault::Take(1 << 20));
+    push(&sandbox, &home, [&from, &to]).run().ok();
+    let ranges: Vec<String> = target
+        .requests("PATCH /v2/app/blobs/uploads/")
+        .iter()
+        .map(|seen| seen.header("content-range").unwrap_or_default().to_owned())
+        .collect();
+    let (first, second) = (64 << 20, 65 << 20);
+    assert_eq!(
+        ranges,
+        [
+            format!("0-{}", first - 1),
+            format!("{first}-{}", 2 * first - 1),
+            format!("{second}-{}", second + first - 1),
+        ]
+    );
+    assert_eq!(
+        target.blob(&image.layers[0].digest()),
+        Some(image.layers[0].bytes.clone())
+    );
+}
+
+#[test]
+fn a_registry_that_wants_no_chunks_gets_the_whole() {
+    let sandbox = Sandbox::new("push");
+    let (source, target, home) = (
+        FakeRegistry::start(),
+        FakeRegistry::start(),
+        Home::of(&sandbox),
+    );
+    let image = large_image(70 << 20);
+    source.add("app:1", &image);
+    let (from, to) = (source.reference("app:1"), target.reference("app:1"));
+    pull(&sandbox, &home, &from).run().ok();
+    target.always("PATCH /v2/app/blobs/uploads/", Fault::Status(405, vec![]));
+    push(&sandbox, &home, [&from, &to]).run().ok();
+    assert_eq!(
+        target.blob(&image.layers[0].digest()),
+        Some(image.layers[0].bytes.clone())
+    );
+}
+
+#[test]
+fn a_registry_that_asks_for_larger_chunks_gets_them() {
+    let sandbox = Sandbox::new("push");
+    let (source, target, home) = (
+        FakeRegistry::start(),
+        FakeRegistry::start(),
+        Home::of(&sandbox),
+    );
+    let image = large_image(70 << 20);
+    source.add("app:1", &image);
+    let (from, to) = (source.reference("app:1"), target.reference("app:1"));
+    pull(&sandbox, &home, &from).run().ok();
+    target.smallest_chunk(100 << 20);
+    push(&sandbox, &home, [&from, &to]).run().ok();
+    assert_eq!(target.requests("PATCH ").len(), 0);
+    assert_eq!(
+        target.blob(&image.layers[0].digest()),
+        Some(image.layers[0].bytes.clone())
+    );
+}
+
+#[test]
+fn a_push_is_tried_again_while_the_registry_is_busy() {
+    let sandbox = Sandbox::new("push");
+    let (target, home) = (FakeRegistry::start(), Home::of(&sandbox));
+    let name = target.reference("app");
+    sandbox.import(&name, Rootfs::empty().file("a", "b"));
+    let busy = || Fault::Status(503, vec![("Retry-After", "0".to_owned())]);
+    for step in [
+        "HEAD ",
+        "POST ",
+        "PUT /v2/app/blobs/",
+        "PUT /v2/app/manifests/",
+    ] {
+        target.fail(step, 2, busy());
+    }
+    target.fail("PUT /v2/app/blobs/", 1, Fault::HangUp);
+    push(&sandbox, &home, [&name]).run().ok();
+    assert!(target.has_tag("app:latest"));
+}
+
+#[test]
+fn what_is_not_there_or_has_no_tag_is_not_pushed() {
+    let sandbox = Sandbox::new("push");
+    let (target, home) = (FakeRegistry::start(), Home::of(&sandbox));
+    let name = target.reference("app");
+    push(&sandbox, &home, [&name])
+        .run()
+        .code(1)
+        .says("no such image");
+    sandbox.import("app", Rootfs::empty().file("a", "b"));
+    let pinned = format!("{name}@sha256:{}", "ab".repeat(32));
+    push(&sandbox, &home, ["app", &pinned])
+        .run()
+        .code(1)
+        .says("a digest is what comes of a push");
+    assert_eq!(target.server().seen().len(), 0);
+}
+
+#[test]
+fn skopeo_and_mybox_exchange_images_through_a_registry() {
+    let sandbox = Sandbox::new("push");
+    let (registry, home) = (DockerRegistry::start(), Home::of(&sandbox));
+    let image = image("exchanged", 2);
+    let layout = sandbox.scratch().join("layout");
+    write_layout(&layout, &image.manifest, "it", std::slice::from_ref(&image));
+    let skopeo = |from: &str, to: &str| {
+        let words = [
+            "--insecure-policy",
+            "copy",
+            "--src-tls-verify=false",
+            "--dest-tls-verify=false",
+        ];
+        home.run_by(Cmd::new("skopeo").args(words).args([from, to]))
+            .run()
+            .ok();
+    };
+    let name = registry.reference("app:1");
+    skopeo(
+        &format!("oci:{}:it", layout.display()),
+        &format!("docker://{name}"),
+    );
+    pull(&sandbox, &home, &name).run().ok();
+    let second = registry.reference("second:1");
+    push(&sandbox, &home, [&name, &second]).run().ok();
+    let copy = sandbox.scratch().join("copy");
+    skopeo(
+        &format!("docker://{second}"),
+        &format!("oci:{}:it", copy.display()),
+    );
+    let index = std::fs::read_to_string(copy.join("index.json")).expect("index.json");
+    assert!(index.contains(&image.digest()), "{index}");
+}
