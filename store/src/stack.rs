@@ -11,7 +11,7 @@ use crate::layer::{HeldLayer, RECORD, TREE};
 use crate::layout::Store;
 use crate::{dir, object};
 
-/// An image's layers, base first. While this lives, or any process that has inherited its
+/// An image's layers, base first, each once. While this lives, or any process that has inherited its
 /// descriptors, nobody removes them, nor the image.
 #[derive(Debug)]
 pub struct Stack {
@@ -20,7 +20,9 @@ pub struct Stack {
 }
 
 impl Stack {
-    /// The layers in the image's order: base first.
+    /// The layers in the image's order: base first. Of one that the image has several times only the
+    /// topmost is there: it hides all that the others would show, and overlayfs takes no directory
+    /// twice.
     pub fn layers(&self) -> &[StackLayer] {
         &self.layers
     }
@@ -61,7 +63,10 @@ impl Store {
         })?;
         self.used(image)?;
         let mut layers = Vec::with_capacity(image.layers.len());
-        for (layer, blob) in image.layers.iter().zip(&image.blobs) {
+        for (number, (layer, blob)) in image.layers.iter().zip(&image.blobs).enumerate() {
+            if image.layers[number + 1..].contains(layer) {
+                continue;
+            }
             let held = loop {
                 match self.hold_layer(*layer)? {
                     Some(held) => break held,

@@ -2,6 +2,7 @@
 
 mod accounts;
 mod login;
+mod media_types;
 mod names;
 mod network;
 mod push;

@@ -90,18 +90,30 @@ impl TestImage {
         Self::of("oci", platform, layers)
     }
 
+    /// An OCI image of layers that are packed already, each with the tar that comes of it.
+    pub(crate) fn of_blobs(layers: impl IntoIterator<Item = (Content, Vec<u8>)>) -> Self {
+        Self::assemble("oci", host_platform(), layers)
+    }
+
     fn of(
         form: &str,
         platform: Value,
         layers: impl IntoIterator<Item = (Rootfs, Compression)>,
     ) -> Self {
-        let mut diff_ids = Vec::new();
-        let mut packed = Vec::new();
-        for (layer, compression) in layers {
+        let layers = layers.into_iter().map(|(layer, compression)| {
             let tar = layer.tar();
-            diff_ids.push(Digest::of(&tar).to_string());
-            packed.push(pack(form, &tar, compression));
-        }
+            (pack(form, &tar, compression), tar)
+        });
+        Self::assemble(form, platform, layers)
+    }
+
+    fn assemble(
+        form: &str,
+        platform: Value,
+        layers: impl IntoIterator<Item = (Content, Vec<u8>)>,
+    ) -> Self {
+        let (packed, tars): (Vec<Content>, Vec<Vec<u8>>) = layers.into_iter().unzip();
+        let diff_ids: Vec<String> = tars.iter().map(|tar| Digest::of(tar).to_string()).collect();
         let mut config = platform.clone();
         config["config"] = json!({});
         config["rootfs"] = json!({ "type": "layers", "diff_ids": diff_ids });
@@ -131,6 +143,21 @@ impl TestImage {
         }
     }
 
+    /// The same with another manifest: what `change` makes of it.
+    pub(crate) fn with_manifest(mut self, change: impl FnOnce(&mut Value)) -> Self {
+        let mut manifest = serde_json::from_slice(&self.manifest.bytes).expect("JSON");
+        change(&mut manifest);
+        self.manifest.bytes = manifest.to_string().into_bytes();
+        self
+    }
+
+    /// What an index says of it.
+    pub(crate) fn described(&self) -> Value {
+        let mut descriptor = self.manifest.descriptor();
+        descriptor["platform"] = self.platform.clone();
+        descriptor
+    }
+
     /// The config and the layers.
     pub(crate) fn blobs(&self) -> impl Iterator<Item = &Content> {
         std::iter::once(&self.config).chain(&self.layers)
@@ -150,15 +177,12 @@ impl TestImage {
 
 /// An index of images, each with its platform.
 pub(crate) fn index_of(images: &[TestImage]) -> Content {
-    let manifests: Vec<Value> = images
-        .iter()
-        .map(|image| {
-            let mut descriptor = image.manifest.descriptor();
-            descriptor["platform"] = image.platform.clone();
-            descriptor
-        })
-        .collect();
-    let media_type = "application/vnd.oci.image.index.v1+json";
+    let manifests: Vec<Value> = images.iter().map(TestImage::described).collect();
+    index_with("application/vnd.oci.image.index.v1+json", &manifests)
+}
+
+/// An index of this type with these descriptors.
+pub(crate) fn index_with(media_type: &str, manifests: &[Value]) -> Content {
     let index = json!({ "schemaVersion": 2, "mediaType": media_type, "manifests": manifests });
     Content::new(media_type, index.to_string())
 }

@@ -15,7 +15,7 @@ pub(crate) use self::{
     docker::{DockerRegistry, Setup},
     fake::{FakeRegistry, Fault},
     http::{Reply, Seen, Server},
-    image::{Compression, Content, TestImage, index_of, write_layout},
+    image::{Compression, Content, TestImage, index_of, index_with, write_layout},
     proxy::Proxy,
     tls::{Authority, NAMES},
     token::TokenServer,
