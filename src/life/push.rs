@@ -83,12 +83,11 @@ pub type PushWatch = Arc<dyn Fn(PushEvent) + Send + Sync>;
 /// Pushes an image.
 pub fn push(store: &Store, request: &PushRequest, watch: PushWatch) -> Result<Pushed> {
     let destination = &request.destination;
-    let tag = match (destination.tag(), destination.digest()) {
-        (Some(tag), None) => tag,
-        _ => bail!(
+    let (Some(tag), None) = (destination.tag(), destination.digest()) else {
+        bail!(
             "cannot push to {}: a digest is what comes of a push",
             destination.familiar()
-        ),
+        );
     };
     let outgoing = store.outgoing(&request.name)?;
     let client = Client::new(&request.registry)?;

@@ -6,9 +6,7 @@ use std::path::PathBuf;
 
 use mybox_store::{Digest, Reference};
 use reqwest::blocking::Response;
-use reqwest::header::{
-    ACCEPT, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderValue, RANGE,
-};
+use reqwest::header::{ACCEPT, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderValue, RANGE};
 use reqwest::{Method, StatusCode};
 
 use super::answer;
@@ -73,11 +71,6 @@ impl Source {
         &self.place.repository
     }
 
-    /// Whether this is a mirror of where the image really is.
-    pub fn is_mirror(&self) -> bool {
-        self.place.is_mirror
-    }
-
     /// The manifest that the name is for: a digest, if it has one, before a tag.
     pub fn wanted(&self) -> Which<'_> {
         match (self.reference.digest(), self.reference.tag()) {
@@ -130,7 +123,6 @@ pub struct Fetched {
 pub struct BlobStream {
     response: Response,
     offset: u64,
-    total: Option<u64>,
 }
 
 impl fmt::Debug for BlobStream {
@@ -138,7 +130,6 @@ impl fmt::Debug for BlobStream {
         formatter
             .debug_struct("BlobStream")
             .field("offset", &self.offset)
-            .field("total", &self.total)
             .finish_non_exhaustive()
     }
 }
@@ -147,11 +138,6 @@ impl BlobStream {
     /// Where in the blob it begins: where it was asked to, or at 0 if the server does not do that.
     pub fn offset(&self) -> u64 {
         self.offset
-    }
-
-    /// The size of the whole blob, as far as the server says it.
-    pub fn total(&self) -> Option<u64> {
-        self.total
     }
 }
 
@@ -193,8 +179,9 @@ impl Client {
 
     /// Where an image of this name goes to: never to a mirror.
     pub fn destination(&self, reference: &Reference) -> Result<Source> {
-        let mut places = self.registries.places(reference)?;
-        let mut place = places.pop().expect("the registry itself is the last place");
+        let mut places = self.registries.places(reference)?.into_iter();
+        let itself = places.find(|place| !place.is_mirror);
+        let mut place = itself.expect("the registry itself is one of the places");
         place.endpoint.insecure |= self.insecure;
         let reference = reference.clone();
         Ok(Source { reference, place })
@@ -254,11 +241,12 @@ impl Client {
                 return self.partial(source, &request, response);
             }
             if response.status() != StatusCode::RANGE_NOT_SATISFIABLE {
-                return whole(response_or_error(source, &object, &request, response)?);
+                let response = response_or_error(source, &object, &request, response)?;
+                return Ok(whole(response));
             }
             request.headers.remove(RANGE);
         }
-        whole(self.ask(source, &object, &request)?)
+        Ok(whole(self.ask(source, &object, &request)?))
     }
 
     fn partial(
@@ -269,18 +257,14 @@ impl Client {
     ) -> Result<BlobStream> {
         let header = response.headers().get(CONTENT_RANGE);
         let range = header.and_then(|range| content_range(range.to_str().ok()?));
-        let Some((offset, total)) = range else {
+        let Some(offset) = range else {
             return Err(Error::BadAnswer {
                 registry: source.registry().to_owned(),
                 request: request.shown(),
                 reason: "206 without a Content-Range that says which part".to_owned(),
             });
         };
-        Ok(BlobStream {
-            response,
-            offset,
-            total,
-        })
+        Ok(BlobStream { response, offset })
     }
 
     pub(super) fn request(&self, source: &Source, method: Method, path: &str) -> Result<Request> {
@@ -380,18 +364,15 @@ pub(super) fn response_or_error(
     })
 }
 
-fn whole(response: Response) -> Result<BlobStream> {
-    let length = response.headers().get(CONTENT_LENGTH);
-    let total = length.and_then(|length| length.to_str().ok()?.parse().ok());
-    Ok(BlobStream {
+fn whole(response: Response) -> BlobStream {
+    BlobStream {
         response,
         offset: 0,
-        total,
-    })
+    }
 }
 
-/// First byte and size of the whole of `bytes 100-199/1000`; the size can be `*`.
-fn content_range(value: &str) -> Option<(u64, Option<u64>)> {
+/// The first byte of `bytes 100-199/1000`; the size of the whole can be `*`.
+fn content_range(value: &str) -> Option<u64> {
     let (range, total) = value.trim().strip_prefix("bytes ")?.split_once('/')?;
     let (first, last) = range.split_once('-')?;
     let (first, last): (u64, u64) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
@@ -400,7 +381,7 @@ fn content_range(value: &str) -> Option<(u64, Option<u64>)> {
         total => Some(total.parse().ok()?),
     };
     let is_sound = first <= last && total.is_none_or(|total| last < total);
-    is_sound.then_some((first, total))
+    is_sound.then_some(first)
 }
 
 /// What the registry says the digest is. Other algorithms than sha256 cannot be checked here.
@@ -433,8 +414,8 @@ mod tests {
     #[test]
     fn a_part_of_a_blob_says_which_part_it_is() {
         for (value, expected) in [
-            ("bytes 100-199/1000", Some((100, Some(1000)))),
-            ("bytes 0-0/*", Some((0, None))),
+            ("bytes 100-199/1000", Some(100)),
+            ("bytes 0-0/*", Some(0)),
             ("bytes 5-4/10", None),
             ("bytes 5-10/10", None),
             ("bytes */1000", None),

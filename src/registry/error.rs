@@ -172,11 +172,6 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether the registry answered that it has no such thing.
-    pub fn is_not_found(&self) -> bool {
-        matches!(self, Self::NotFound { .. })
-    }
-
     pub(super) fn file(
         operation: &'static str,
         path: impl Into<PathBuf>,

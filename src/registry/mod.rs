@@ -9,11 +9,6 @@
 //! A [`Client`] serves many threads by reference. It opens streams and checks manifests; resuming
 //! a blob, checking it and keeping it is for `life/pull`. Nothing here is left on disk but what
 //! `mybox login` stores in Docker's `config.json`.
-#![allow(
-    dead_code,
-    unused_imports,
-    reason = "the reading side is called by pull, which comes next"
-)]
 
 mod error;
 
@@ -32,8 +27,8 @@ mod client; //       reading
 mod upload; //       writing
 mod login; //        are these credentials good?
 
-pub use self::client::{BlobStream, Client, Fetched, Options, Source, Which};
+pub use self::client::{Client, Fetched, Options, Source, Which};
 pub use self::credentials::Credential;
-pub use self::error::{Account, Error, Result};
+pub use self::error::{Account, Error};
 pub use self::transport::Content;
 pub use self::upload::{Mounted, Upload};
