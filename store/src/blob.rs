@@ -104,6 +104,15 @@ impl Store {
         Ok(Held(file.into()))
     }
 
+    /// Gives a finished file the place of a blob that is damaged or missing.
+    pub(crate) fn replace_blob(&self, file: Temporary<File>, digest: Digest) -> Result<()> {
+        let path = || self.blob_path(digest);
+        file.flush().on("flush", path)?;
+        file.publish(self.blobs(), &digest.hex())
+            .on("publish", path)
+            .map(drop)
+    }
+
     pub(crate) fn hold_blob(&self, digest: Digest) -> Result<Option<Held>> {
         let held = lock::open_shared(self.blobs(), &digest.hex(), OFlags::RDONLY)
             .on("lock", || self.blob_path(digest))?;

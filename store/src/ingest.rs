@@ -17,7 +17,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
 use crate::{dir, lock, object};
@@ -124,6 +124,29 @@ impl<T: AsFd> Temporary<T> {
     }
 }
 
+impl Temporary<OwnedFd> {
+    /// Takes the place of a directory, in one step, and flushes the directory it went to. The one
+    /// that was there goes at once, or with a sweep when nobody has it locked any more.
+    pub(crate) fn replace(
+        mut self,
+        directory: BorrowedFd<'_>,
+        name: &str,
+    ) -> Result<OwnedFd, Errno> {
+        let flags = RenameFlags::EXCHANGE;
+        match rustix::fs::renameat_with(&self.ingest, &*self.name, directory, name, flags) {
+            Err(Errno::NOENT) => return self.publish(directory, name),
+            result => result?,
+        }
+        rustix::fs::fsync(directory)?;
+        let content = self.content.take();
+        let old = dir::open(&self.ingest, &*self.name)?;
+        if lock::try_exclusive(&old)? {
+            self.content = Some(old);
+        }
+        Ok(content.expect("only publish takes the content"))
+    }
+}
+
 /// Whether `ingest/` itself is still there: a name that vanishes under us is worth a retry only
 /// then.
 fn named_or_gone(ingest: &OwnedFd) -> Result<bool, Errno> {
@@ -153,7 +176,7 @@ pub(crate) fn discard<T: AsFd>(
     let ingest = dir::open(ingest, ".")?;
     loop {
         let trash = fresh_name();
-        let flags = rustix::fs::RenameFlags::NOREPLACE;
+        let flags = RenameFlags::NOREPLACE;
         match rustix::fs::renameat_with(directory, name, &ingest, &*trash, flags) {
             Err(Errno::EXIST) => {}
             Err(errno) => return Err(errno),

@@ -58,6 +58,7 @@ mod receive;
 mod remove;
 mod stack;
 mod survey;
+mod verify;
 
 pub use arrival::{Arrival, Follower, Partial};
 pub use blob::Held;
@@ -82,3 +83,4 @@ pub use remove::Removed;
 pub use stack::{Stack, StackLayer};
 pub use survey::{Survey, Use, Uses, no_uses};
 pub use time::rfc3339;
+pub use verify::{Flaw, Part, Refetch, Verified, VerifyEvent, VerifyOptions, WantedBlob};

@@ -22,7 +22,7 @@ use crate::digest::{DiffId, Digest, Hasher};
 use crate::error::{Context, Error, Result};
 use crate::image::Image;
 use crate::ingest::Temporary;
-use crate::layer::{HeldLayer, LayDown, Step, lay_down_tar};
+use crate::layer::{HeldLayer, LayDown, Step, TREE, lay_down_tar};
 use crate::layout::Store;
 use crate::oci::config::{Config, History, ImageConfig, RootFs};
 use crate::oci::manifest::{CONFIG, Descriptor, LAYER_TAR, MANIFEST, Manifest};
@@ -226,6 +226,14 @@ impl Store {
                 sink.finish()
             }
         }
+    }
+
+    /// Packs the tree of an unpacked layer: its tar again, if it was packed here in the first place.
+    pub(crate) fn pack_layer(&self, layer: DiffId) -> Result<(Temporary<File>, Digest)> {
+        let path = Path::new(&self.layer_path(layer)).join(TREE);
+        let source = ImportSource::Directory(&path);
+        let tar = self.take_in(source, None, &mut |_| {})?;
+        Ok((tar.file, tar.digest))
     }
 
     fn lay_down(&self, tar: &mut TakenIn, progress: &mut dyn FnMut(Progress)) -> Result<HeldLayer> {

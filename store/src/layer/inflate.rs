@@ -8,14 +8,15 @@
 //! The digest of the uncompressed bytes is what the layer is called: whatever the blob said it was,
 //! a layer that comes out of here is the one that was asked for.
 
-use std::io::{self, Read};
+use std::fs::File;
+use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 
 use super::unpack;
 use crate::compression::Decompressor;
-use crate::digest::{DiffId, Hasher};
-use crate::error::{Error, Result};
+use crate::digest::{DiffId, Digest, Hasher};
+use crate::error::{Context, Error, Result};
 
 const BUFFER: usize = 256 << 10;
 const BUFFERS: usize = 6;
@@ -54,6 +55,23 @@ pub(crate) fn lay_down(
             None => unreachable!("inflating stops early only when laying down has failed"),
         }
     })
+}
+
+/// Writes the uncompressed bytes of a blob to a file; their digest.
+pub(crate) fn copy(blob: &mut dyn Read, name: &str, output: &mut File) -> Result<Digest> {
+    let mut input = Decompressor::new(blob, name)?;
+    let mut hasher = Hasher::default();
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        let filled = input.fill(&mut buffer)?;
+        hasher.update(&buffer[..filled]);
+        output
+            .write_all(&buffer[..filled])
+            .on("write", || format!("the uncompressed copy of {name}"))?;
+        if filled < BUFFER {
+            return Ok(hasher.finish());
+        }
+    }
 }
 
 /// Sends the uncompressed bytes on; the diff id, or `None` if nobody wants them any more.

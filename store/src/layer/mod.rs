@@ -9,8 +9,8 @@
 //! The directory itself is the lock: whoever uses the layer has a shared flock on it, whoever
 //! removes it takes the exclusive one, moves it to `ingest/` and deletes it there.
 
-mod content;
-mod inflate;
+pub(crate) mod content;
+pub(crate) mod inflate;
 pub(crate) mod listing;
 pub(crate) mod unpack;
 
@@ -30,6 +30,7 @@ use crate::ingest::Temporary;
 use crate::layout::Store;
 use crate::lock::{self, SingleFlight};
 use crate::time::Time;
+use listing::Listing;
 
 pub(crate) const RECORD: &str = "layer.json";
 pub(crate) const TREE: &str = "fs";
@@ -44,9 +45,9 @@ const READ_BUFFER: usize = 256 << 10;
 pub(crate) struct Record {
     version: u32,
     form: String,
-    diff_id: DiffId,
+    pub(crate) diff_id: DiffId,
     /// The blob the tree was made from.
-    blob: Digest,
+    pub(crate) blob: Digest,
     /// Bytes of file data, holes counted, hardlinks once.
     pub(crate) size: u64,
     /// Entries of the archive.
@@ -114,12 +115,17 @@ impl Store {
         let Some(directory) = self.hold_layer(layer)? else {
             return Ok(None);
         };
-        let path = || format!("{}/{RECORD}", self.layer_path(layer));
-        let bytes = read_small(directory.as_fd(), RECORD).on("read", path)?;
         Ok(Some(HeldLayer {
-            record: parse_record(&bytes, path)?,
+            record: self.record_of(&directory, layer)?,
             _directory: directory,
         }))
+    }
+
+    /// The record in a layer's open directory.
+    pub(crate) fn record_of(&self, directory: &OwnedFd, layer: DiffId) -> Result<Record> {
+        let path = || format!("{}/{RECORD}", self.layer_path(layer));
+        let bytes = read_small(directory.as_fd(), RECORD).on("read", path)?;
+        parse_record(&bytes, path)
     }
 
     /// Holds a layer, laying it down with `lay_down` if it is not there. One process does that at a
@@ -142,6 +148,26 @@ impl Store {
         if let Some(held) = self.hold_layer_with_record(layer)? {
             return Ok(held);
         }
+        let (tree, record) = self.build_layer(layer, blob, lay_down, progress)?;
+        let directory = tree
+            .publish(self.layers(), &layer.hex())
+            .on("publish", path)?;
+        self.share(&directory)?;
+        Ok(HeldLayer {
+            _directory: directory,
+            record,
+        })
+    }
+
+    /// Makes a layer's directory in `ingest/`, whole and flushed.
+    fn build_layer(
+        &self,
+        layer: DiffId,
+        blob: Digest,
+        lay_down: LayDown<'_>,
+        progress: &mut dyn FnMut(Step),
+    ) -> Result<(Temporary<OwnedFd>, Record)> {
+        let path = || self.layer_path(layer);
         let tree = Temporary::directory(self.ingest()).on("create", path)?;
         let root = make_tree(tree.content()).on("create", path)?;
         let summary = lay_down(root, &mut |entries, bytes| {
@@ -151,7 +177,7 @@ impl Store {
         // One flush for the whole filesystem rather than one for each of the layer's files.
         rustix::fs::syncfs(tree.content()).on("flush", path)?;
         let root = dir::open(tree.content(), TREE).on("open", path)?;
-        let listed = listing::write(tree.content(), root, summary.contents)?;
+        let listed = Listing::write(tree.content(), root, summary.contents)?;
         let record = Record {
             version: VERSION,
             form: UNPACKED.to_owned(),
@@ -166,14 +192,27 @@ impl Store {
         };
         write_record(tree.content(), &record).on("write", path)?;
         rustix::fs::fsync(tree.content()).on("flush", path)?;
-        let directory = tree
-            .publish(self.layers(), &layer.hex())
-            .on("publish", path)?;
-        self.share(&directory)?;
-        Ok(HeldLayer {
-            _directory: directory,
-            record,
-        })
+        Ok((tree, record))
+    }
+
+    /// Puts a layer, laid down anew from a good blob, in the place of a damaged one. Who has the
+    /// old one mounted keeps it.
+    pub(crate) fn replace_layer(
+        &self,
+        layer: DiffId,
+        blob: Digest,
+        source: &mut (dyn Read + Send),
+    ) -> Result<()> {
+        let path = || self.layer_path(layer);
+        let turn = format!("layer-{}", layer.hex());
+        let _turn = SingleFlight::enter(self.ingest(), &turn, || {}).on("lock", path)?;
+        let name = format!("layer {blob}");
+        let lay_down: LayDown<'_> =
+            &mut |root, told| inflate::lay_down(source, &name, layer, root, told);
+        let (tree, _) = self.build_layer(layer, blob, lay_down, &mut |_| {})?;
+        tree.replace(self.layers(), &layer.hex())
+            .on("replace", path)
+            .map(drop)
     }
 
     /// Holds a layer, laying it down from a blob, plain or compressed, if it is not there.

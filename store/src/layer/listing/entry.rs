@@ -1,7 +1,5 @@
 //! One line of a listing: written, read, and compared with another.
 
-#![allow(dead_code, reason = "reading listings lands with verify")]
-
 use std::fmt::{Display, Write as _};
 
 use crate::archive::LONGEST_NAME;
@@ -70,6 +68,18 @@ impl Kind {
             Self::BlockDevice { .. } => "block device",
             Self::Fifo => "fifo",
             Self::Socket => "socket",
+        }
+    }
+
+    /// With its article, and the numbers of a device.
+    pub(crate) fn in_words(&self) -> String {
+        match self {
+            Self::CharacterDevice { major, minor } | Self::BlockDevice { major, minor }
+                if (*major, *minor) != (0, 0) =>
+            {
+                format!("a {} {major}:{minor}", self.name())
+            }
+            _ => format!("a {}", self.name()),
         }
     }
 }

@@ -1,0 +1,304 @@
+//! Healing one part, from what the store has or from where the image came.
+//!
+//! ```text
+//! blob    inflated from another blob of the same layer    ) only the uncompressed tar of a layer,
+//!         packed from the layer's tree                    ) and only if the digest comes out right
+//!         fetched again
+//! layer   listed again, if only the listing is damaged
+//!         laid down from a good blob, and exchanged with the damaged one in one step
+//! ```
+//! A layer that containers have mounted is exchanged as well: they keep the old tree, which goes
+//! with the next sweep after they have ended (crate::ingest).
+//!
+//! `ingest/<hex>.damaged` is a blob that was moved out of the way while it is fetched again. It goes
+//! when the new one is there, and back if that does not come.
+
+use std::collections::HashSet;
+use std::os::fd::AsFd;
+
+use rustix::fs::{AtFlags, RenameFlags};
+use rustix::io::Errno;
+
+use super::needs::Needs;
+use super::{Part, Refetch, WantedBlob, check, in_words};
+use crate::blob::Held;
+use crate::digest::{DiffId, Digest};
+use crate::dir;
+use crate::error::{Context, Error, Result};
+use crate::ingest::Temporary;
+use crate::layer::listing::{LISTING, Listing};
+use crate::layer::{TREE, inflate};
+use crate::layout::Store;
+use crate::object::{Object, Verdict};
+
+const DAMAGED: &str = ".damaged";
+
+pub(super) enum Outcome {
+    Healed(&'static str),
+    Lost(String),
+}
+
+pub(super) struct Healer<'a> {
+    pub(super) store: &'a Store,
+    pub(super) needs: &'a Needs,
+    pub(super) good: &'a HashSet<Part>,
+    pub(super) refetch: Option<Refetch<'a>>,
+}
+
+impl Healer<'_> {
+    pub(super) fn heal(&self, part: Part) -> Result<Outcome> {
+        match part {
+            Part::Index => Ok(Outcome::Lost("it has no copy".to_owned())),
+            Part::Blob(digest) => self.blob(digest),
+            Part::Layer(layer) => self.layer(layer),
+        }
+    }
+
+    fn blob(&self, digest: Digest) -> Result<Outcome> {
+        let Some(need) = self.needs.blobs.get(&digest) else {
+            return self.throw_away(Object::Blob(digest));
+        };
+        if self.inflate(digest)? {
+            return Ok(Outcome::Healed("inflated from another blob of the layer"));
+        }
+        if self.pack(digest)? {
+            return Ok(Outcome::Healed("packed from the unpacked layer"));
+        }
+        let wanted = WantedBlob {
+            digest,
+            size: need.size,
+            is_document: need.is_document,
+            images: self.needs.images_of(Part::Blob(digest)),
+        };
+        self.fetch(&wanted)
+    }
+
+    /// What no image needs is not healed but removed: it would only be found in the place of
+    /// something good.
+    fn throw_away(&self, object: Object) -> Result<Outcome> {
+        if !self.needs.complete {
+            let reason = "as long as an image cannot be read nobody knows who needs it";
+            return Ok(Outcome::Lost(reason.to_owned()));
+        }
+        let _locked = self.store.lock_index()?;
+        Ok(match self.store.condemn(object)? {
+            Verdict::Condemned(condemned) => {
+                self.store.carry_out(condemned)?;
+                Outcome::Healed("removed, since nothing needs it")
+            }
+            Verdict::Gone => Outcome::Healed("removed meanwhile"),
+            Verdict::Held => Outcome::Lost("somebody has it in use".to_owned()),
+        })
+    }
+
+    /// Makes the tar of a layer from another, compressed blob of the same layer.
+    fn inflate(&self, digest: Digest) -> Result<bool> {
+        let Some(layer) = self.needs.layers.get(&DiffId::from(digest)) else {
+            return Ok(false);
+        };
+        for source in layer.blobs.iter().filter(|source| **source != digest) {
+            let Some(held) = self.good_blob(*source)? else {
+                continue;
+            };
+            let path = || self.store.blob_path(*source);
+            let mut input = held.file().on("open", path)?;
+            let mut file = Temporary::file(self.store.ingest()).on("create", path)?;
+            let found = inflate::copy(&mut input, &path(), file.content_mut())?;
+            if found == digest {
+                self.store.replace_blob(file, digest)?;
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Makes the tar of a layer that was imported from a directory: packing the same tree gives the
+    /// same bytes.
+    fn pack(&self, digest: Digest) -> Result<bool> {
+        let layer = DiffId::from(digest);
+        if !self.good.contains(&Part::Layer(layer)) {
+            return Ok(false);
+        }
+        let Some(_held) = self.store.hold_layer(layer)? else {
+            return Ok(false);
+        };
+        match self.store.pack_layer(layer) {
+            Ok((file, found)) if found == digest => {
+                self.store.replace_blob(file, digest)?;
+                Ok(true)
+            }
+            // Whiteouts cannot be packed: no directory had them.
+            Ok(_) | Err(Error::BadEntry { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn fetch(&self, wanted: &WantedBlob) -> Result<Outcome> {
+        let Some(refetch) = self.refetch else {
+            return Ok(Outcome::Lost("it cannot be fetched again".to_owned()));
+        };
+        let aside = SetAside::take(self.store, wanted.digest)?;
+        let lost = match refetch(wanted) {
+            Ok(()) if self.good_blob(wanted.digest)?.is_some() => None,
+            Ok(()) => Some("it was fetched again, but is not there".to_owned()),
+            Err(error) => Some(in_words(&*error)),
+        };
+        match lost {
+            None => {
+                aside.remove()?;
+                Ok(Outcome::Healed("fetched again"))
+            }
+            Some(reason) => {
+                aside.put_back()?;
+                Ok(Outcome::Lost(reason))
+            }
+        }
+    }
+
+    /// Holds a blob if its bytes are right.
+    fn good_blob(&self, digest: Digest) -> Result<Option<Held>> {
+        let Some(held) = self.store.hold_blob(digest)? else {
+            return Ok(None);
+        };
+        if self.good.contains(&Part::Blob(digest)) {
+            return Ok(Some(held));
+        }
+        let path = || self.store.blob_path(digest);
+        match check::hash(&mut held.file().on("open", path)?) {
+            Ok((found, _)) => Ok((found == digest).then_some(held)),
+            Err(error) if check::tells_of_damage(&error) => Ok(None),
+            Err(error) => Err(Error::io("read", path(), error)),
+        }
+    }
+
+    fn layer(&self, layer: DiffId) -> Result<Outcome> {
+        if self.list_again(layer)? {
+            return Ok(Outcome::Healed("listed again"));
+        }
+        let mut sources = Vec::new();
+        if let Some(need) = self.needs.layers.get(&layer) {
+            sources.extend(need.blobs.iter().copied());
+        }
+        if let Ok(record) = self.store.layer_record(layer) {
+            sources.push(record.blob);
+        }
+        for source in sources {
+            let Some(held) = self.good_blob(source)? else {
+                continue;
+            };
+            let mut file = held.file().on("open", || self.store.blob_path(source))?;
+            self.store.replace_layer(layer, source, &mut file)?;
+            return Ok(Outcome::Healed("unpacked again"));
+        }
+        if self.needs.layers.contains_key(&layer) {
+            return Ok(Outcome::Lost("its blob is lost".to_owned()));
+        }
+        self.throw_away(Object::Layer(layer))
+    }
+
+    /// Replaces a damaged listing, if the tree still is what the record says.
+    fn list_again(&self, layer: DiffId) -> Result<bool> {
+        let Some(directory) = self.store.hold_layer(layer)? else {
+            return Ok(false);
+        };
+        let Ok(record) = self.store.record_of(&directory, layer) else {
+            return Ok(false);
+        };
+        if Listing::open(&directory, record.tree).is_ok() {
+            return Ok(false);
+        }
+        let path = || format!("{}/{LISTING}", self.store.layer_path(layer));
+        let Ok(root) = dir::open(directory.as_fd(), TREE) else {
+            return Ok(false);
+        };
+        let temporary = Temporary::directory(self.store.ingest()).on("create", path)?;
+        let listed = match Listing::write(temporary.content(), root, Default::default()) {
+            Ok(listed) => listed,
+            Err(Error::EntryIo { source, .. }) if check::tells_of_damage(&source) => {
+                return Ok(false);
+            }
+            Err(error) => return Err(error),
+        };
+        if listed.tree != record.tree {
+            return Ok(false);
+        }
+        rustix::fs::renameat(temporary.content(), LISTING, &directory, LISTING)
+            .and_then(|()| rustix::fs::fsync(&directory))
+            .on("replace", path)?;
+        Ok(true)
+    }
+}
+
+/// A blob that was moved out of the way, if there was one.
+struct SetAside<'a> {
+    store: &'a Store,
+    digest: Digest,
+    there: bool,
+}
+
+impl<'a> SetAside<'a> {
+    fn take(store: &'a Store, digest: Digest) -> Result<Self> {
+        let name = aside_name(digest);
+        let moved = rustix::fs::renameat(store.blobs(), digest.hex(), store.ingest(), &*name);
+        let there = match moved {
+            Err(Errno::NOENT) => false,
+            result => {
+                result.on("move aside", || store.blob_path(digest))?;
+                true
+            }
+        };
+        Ok(Self {
+            store,
+            digest,
+            there,
+        })
+    }
+
+    fn remove(self) -> Result<()> {
+        if !self.there {
+            return Ok(());
+        }
+        let name = aside_name(self.digest);
+        rustix::fs::unlinkat(self.store.ingest(), &*name, AtFlags::empty())
+            .on("remove the damaged", || self.store.blob_path(self.digest))
+    }
+
+    fn put_back(self) -> Result<()> {
+        match self.there {
+            true => put_back(self.store, self.digest),
+            false => Ok(()),
+        }
+    }
+}
+
+fn aside_name(digest: Digest) -> String {
+    format!("{}{DAMAGED}", digest.hex())
+}
+
+/// Gives a blob its place back unless there is a new one.
+fn put_back(store: &Store, digest: Digest) -> Result<()> {
+    let (name, flags) = (aside_name(digest), RenameFlags::NOREPLACE);
+    let path = || store.blob_path(digest);
+    match rustix::fs::renameat_with(store.ingest(), &*name, store.blobs(), digest.hex(), flags) {
+        Err(Errno::EXIST) => rustix::fs::unlinkat(store.ingest(), &*name, AtFlags::empty())
+            .on("remove the damaged", path),
+        result => result.on("put back", path),
+    }
+}
+
+/// Puts back what a repair that was killed had moved aside.
+pub(super) fn return_set_aside(store: &Store) -> Result<()> {
+    let mut aside = Vec::new();
+    dir::each_name(store.ingest(), |name, _| {
+        let name = name
+            .to_str()
+            .ok()
+            .and_then(|name| name.strip_suffix(DAMAGED));
+        aside.extend(name.and_then(Digest::from_hex));
+        Ok(())
+    })
+    .on("list", || store.root().join("ingest").display().to_string())?;
+    aside
+        .into_iter()
+        .try_for_each(|digest| put_back(store, digest))
+}
