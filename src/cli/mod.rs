@@ -19,6 +19,7 @@ mod rmi;
 mod run;
 mod tag;
 mod values;
+mod verify;
 
 use std::path::PathBuf;
 
@@ -97,6 +98,8 @@ enum Verb {
     Login(login::Arguments),
     /// Forget who you are to a registry
     Logout(logout::Arguments),
+    /// Look for damage in the store, and repair it
+    Verify(verify::Arguments),
     /// Look at and remove the bridge
     Network(network::Arguments),
 }
@@ -113,9 +116,13 @@ pub fn run() -> Result<u8, Failure> {
     if let Verb::Run(arguments) = cli.verb {
         return run::run(&places, *arguments);
     }
+    if let Verb::Verify(arguments) = cli.verb {
+        // Before anything else: a damaged record keeps other verbs from their work.
+        return verify::run(&places, &arguments);
+    }
     recover::leftovers(&places)?;
     match cli.verb {
-        Verb::Run(_) => unreachable!("handled above"),
+        Verb::Run(_) | Verb::Verify(_) => unreachable!("handled above"),
         Verb::Ps(arguments) => ps::run(&places, &arguments),
         Verb::Rm(arguments) => rm::run(&places, &arguments),
         Verb::Pull(arguments) => pull::run(&places, arguments),

@@ -112,6 +112,11 @@ pub fn release_all(places: &Places, id: &ContainerId) -> io::Result<()> {
     Ok(())
 }
 
+/// Who has a name.
+pub fn owner_of(places: &Places, name: &str) -> Option<ContainerId> {
+    owner(&places.names().join(name))
+}
+
 fn owner(link: &Path) -> Option<ContainerId> {
     let target = fs::read_link(link).ok()?;
     ContainerId::parse(target.file_name()?.to_str()?).ok()

@@ -20,6 +20,7 @@ pub mod pull;
 pub mod push;
 pub mod recover;
 pub mod teardown;
+pub mod verify;
 
 mod filter;
 mod launch;

@@ -62,7 +62,6 @@ pub struct Flaw {
 
 /// What happens while the store is verified.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum VerifyEvent {
     /// Something is wrong. An part can have several such things.
     Damaged(Flaw),
