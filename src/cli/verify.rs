@@ -5,8 +5,10 @@ use mybox_store::{Flaw, Part, Store, Verified, VerifyEvent, VerifyOptions};
 use serde::Serialize;
 
 use super::output;
+use super::registry::Trust;
 use crate::container::Places;
 use crate::error::Failure;
+use crate::life::pull;
 use crate::life::verify::{self, DamagedContainer};
 
 #[derive(Debug, Args)]
@@ -26,6 +28,8 @@ pub(super) struct Arguments {
     /// No summary, only what is wrong
     #[arg(short, long)]
     quiet: bool,
+    #[command(flatten)]
+    trust: Trust,
     /// Images: names, ids, digests [default: everything in the store]
     #[arg(value_name = "IMAGE")]
     images: Vec<String>,
@@ -69,10 +73,11 @@ struct Finding {
 
 pub(super) fn run(places: &Places, arguments: &Arguments) -> Result<u8, Failure> {
     let store = Store::open(&places.root)?;
+    let registry = arguments.trust.options();
     let options = VerifyOptions {
         images: &arguments.images,
         repair: arguments.repair,
-        refetch: None,
+        refetch: Some(&|wanted| Ok(pull::refetch(&store, &registry, wanted)?)),
     };
     let mut report = Report::default();
     let mut failed = Ok(());

@@ -14,4 +14,5 @@ mod limits;
 mod pack;
 mod sparse;
 mod support;
+mod verify;
 mod whiteouts;

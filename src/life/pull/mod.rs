@@ -11,6 +11,7 @@
 
 mod download;
 mod layers;
+mod refetch;
 mod resolve;
 
 use std::collections::HashSet;
@@ -20,6 +21,8 @@ use mybox_store::{Digest, Held, HeldLayer, Image, Platform, Reference, Store};
 
 use crate::registry::{Client, Options};
 use resolve::Resolved;
+
+pub use refetch::refetch;
 
 /// How many layers at a time, unless the user says otherwise; as Docker has it.
 pub const JOBS: usize = 3;

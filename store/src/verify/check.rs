@@ -155,7 +155,7 @@ fn blob(store: &Store, digest: Digest, needs: &Needs, found: Found<'_>) -> Resul
         return Ok((!required).then(Size::default));
     };
     let path = || store.blob_path(digest);
-    let mut file = held.file().on("open", path)?;
+    let mut file = held.reader().on("open", path)?;
     let (hash, bytes) = match hash(&mut file) {
         Ok(hashed) => hashed,
         Err(error) if tells_of_damage(&error) => {

@@ -36,6 +36,8 @@ const DAMAGED: &str = ".damaged";
 pub(super) enum Outcome {
     Healed(&'static str),
     Lost(String),
+    /// No image is known to need it, but not all that is needed is known.
+    Unknown,
 }
 
 pub(super) struct Healer<'a> {
@@ -68,7 +70,7 @@ impl Healer<'_> {
             digest,
             size: need.size,
             is_document: need.is_document,
-            images: self.needs.images_of(Part::Blob(digest)),
+            references: self.needs.references_of(digest),
         };
         self.fetch(&wanted)
     }
@@ -77,8 +79,7 @@ impl Healer<'_> {
     /// something good.
     fn throw_away(&self, object: Object) -> Result<Outcome> {
         if !self.needs.complete {
-            let reason = "as long as an image cannot be read nobody knows who needs it";
-            return Ok(Outcome::Lost(reason.to_owned()));
+            return Ok(Outcome::Unknown);
         }
         let _locked = self.store.lock_index()?;
         Ok(match self.store.condemn(object)? {
@@ -101,7 +102,7 @@ impl Healer<'_> {
                 continue;
             };
             let path = || self.store.blob_path(*source);
-            let mut input = held.file().on("open", path)?;
+            let mut input = held.reader().on("open", path)?;
             let mut file = Temporary::file(self.store.ingest()).on("create", path)?;
             let found = inflate::copy(&mut input, &path(), file.content_mut())?;
             if found == digest {
@@ -164,7 +165,7 @@ impl Healer<'_> {
             return Ok(Some(held));
         }
         let path = || self.store.blob_path(digest);
-        match check::hash(&mut held.file().on("open", path)?) {
+        match check::hash(&mut held.reader().on("open", path)?) {
             Ok((found, _)) => Ok((found == digest).then_some(held)),
             Err(error) if check::tells_of_damage(&error) => Ok(None),
             Err(error) => Err(Error::io("read", path(), error)),
@@ -186,7 +187,7 @@ impl Healer<'_> {
             let Some(held) = self.good_blob(source)? else {
                 continue;
             };
-            let mut file = held.file().on("open", || self.store.blob_path(source))?;
+            let mut file = held.reader().on("open", || self.store.blob_path(source))?;
             self.store.replace_layer(layer, source, &mut file)?;
             return Ok(Outcome::Healed("unpacked again"));
         }

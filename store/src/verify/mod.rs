@@ -23,6 +23,7 @@ use std::fmt;
 use crate::digest::{DiffId, Digest};
 use crate::error::{Error, Result};
 use crate::layout::Store;
+use crate::reference::Reference;
 use heal::{Healer, Outcome};
 use needs::Needs;
 
@@ -92,8 +93,8 @@ pub struct WantedBlob {
     pub size: Option<u64>,
     /// Whether it is a manifest or an index, which registries keep apart from other blobs.
     pub is_document: bool,
-    /// The images that need it, by their references.
-    pub images: Vec<String>,
+    /// The names of the images that need it.
+    pub references: Vec<Reference>,
 }
 
 /// Puts a blob into the store again, from wherever the images came.
@@ -207,34 +208,52 @@ impl Rounds {
             good: &self.good,
             refetch: options.refetch,
         };
-        let mut again = false;
+        let mut outcomes = Vec::new();
         for part in damaged {
             let outcome = if self.healed.contains(&part) {
                 Outcome::Lost("it is damaged again".to_owned())
             } else {
                 healer.heal(part)?
             };
-            match outcome {
+            outcomes.push((part, outcome));
+        }
+        Ok(self.conclude(&needs, outcomes, report))
+    }
+
+    /// Tells what became of what was damaged; whether anything was healed.
+    fn conclude(
+        &mut self,
+        needs: &Needs,
+        outcomes: Vec<(Part, Outcome)>,
+        report: &mut dyn FnMut(VerifyEvent),
+    ) -> bool {
+        let is_healed = |(_, outcome): &(Part, Outcome)| matches!(outcome, Outcome::Healed(_));
+        let again = outcomes.iter().any(is_healed);
+        for (part, outcome) in outcomes {
+            let reason = match outcome {
                 Outcome::Healed(how) => {
                     self.healed.insert(part);
                     report(VerifyEvent::Repaired { part, how });
-                    again = true;
+                    continue;
                 }
-                Outcome::Lost(reason) => {
-                    self.healed.remove(&part);
-                    self.lost.insert(part);
-                    let images = needs.images_of(part);
-                    report(VerifyEvent::Lost {
-                        part,
-                        reason,
-                        images,
-                    });
+                // The next round may tell who needs it.
+                Outcome::Unknown if again => continue,
+                Outcome::Unknown => {
+                    "as long as an image cannot be read nobody knows who needs it".to_owned()
                 }
-            }
+                Outcome::Lost(reason) => reason,
+            };
+            self.healed.remove(&part);
+            self.lost.insert(part);
+            report(VerifyEvent::Lost {
+                part,
+                reason,
+                images: needs.images_of(part),
+            });
         }
         self.verified.repaired = self.healed.len() as u64;
         self.verified.lost = self.lost.len() as u64;
-        Ok(again)
+        again
     }
 
     fn count(&mut self, looked_at: &[(Part, check::Size)]) {

@@ -12,17 +12,34 @@ use crate::oci::config::ImageConfig;
 use crate::oci::document::Document;
 use crate::oci::index::Index;
 use crate::oci::manifest::{Descriptor, Manifest};
+use crate::reference::Reference;
 
 #[derive(Default)]
 pub(super) struct Needs {
-    /// What images are called in reports.
-    pub(super) images: Vec<String>,
+    /// The entries of the index.
+    pub(super) images: Vec<Named>,
     pub(super) blobs: BTreeMap<Digest, Blob>,
     pub(super) layers: BTreeMap<DiffId, Layer>,
     /// What is wrong in documents whose digests are right.
     pub(super) wrong: Vec<Flaw>,
     /// Whether every document could be read: what is not named here then is needed by no image.
     pub(super) complete: bool,
+}
+
+/// An entry of the index, with its names.
+pub(super) struct Named {
+    digest: Digest,
+    names: Vec<String>,
+}
+
+impl Named {
+    /// What it is called in reports.
+    fn in_words(&self) -> String {
+        match &self.names[..] {
+            [] => self.digest.to_string(),
+            names => names.join(", "),
+        }
+    }
 }
 
 #[derive(Default)]
@@ -81,15 +98,26 @@ impl Needs {
             Part::Layer(layer) => self.layers.get(&layer).map(|layer| &layer.images),
         };
         let names = images.into_iter().flatten();
-        names.map(|image| self.images[*image].clone()).collect()
+        names.map(|image| self.images[*image].in_words()).collect()
+    }
+
+    /// The names of the images that need a blob. One that some other tool wrote by its own rules is
+    /// no reference of ours.
+    pub(super) fn references_of(&self, blob: Digest) -> Vec<Reference> {
+        let images = self
+            .blobs
+            .get(&blob)
+            .into_iter()
+            .flat_map(|blob| &blob.images);
+        let names = images.flat_map(|image| &self.images[*image].names);
+        names.filter_map(|name| name.parse().ok()).collect()
     }
 
     fn image(&mut self, store: &Store, index: &Index, root: &Descriptor) -> Result<()> {
-        let names: Vec<&str> = index.names(root.digest).collect();
         let number = self.images.len();
-        self.images.push(match &names[..] {
-            [] => root.digest.to_string(),
-            names => names.join(", "),
+        self.images.push(Named {
+            digest: root.digest,
+            names: index.names(root.digest).map(str::to_owned).collect(),
         });
         let mut waiting = vec![root.clone()];
         let mut seen = HashSet::new();
@@ -102,7 +130,7 @@ impl Needs {
             let Some(bytes) = self.read(store, descriptor.digest, required, number)? else {
                 continue;
             };
-            match Document::parse(&bytes, Some(&descriptor.media_type)) {
+            match Document::parse(&bytes, &descriptor.media_type) {
                 Ok(Document::Index(index)) => waiting.extend(index.manifests),
                 Ok(Document::Image(manifest)) => self.manifest(store, &manifest, number)?,
                 // An attestation, a signature: kept as it came.
@@ -177,7 +205,7 @@ impl Needs {
             part: Part::Blob(digest),
             path: None,
             problem: in_words(error),
-            images: vec![self.images[image].clone()],
+            images: vec![self.images[image].in_words()],
         });
     }
 }

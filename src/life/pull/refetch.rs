@@ -1,0 +1,77 @@
+//! One blob of an image once more, from wherever one of the image's names leads.
+
+use anyhow::{Context, Result, anyhow, bail};
+use mybox_store::{Arrival, Digest, Error, Partial, Reference, Store, WantedBlob};
+
+use super::download;
+use crate::registry::{Client, Options, Source, Which};
+
+/// Puts a blob into the store again. The images' names are tried in turn.
+pub fn refetch(store: &Store, registry: &Options, wanted: &WantedBlob) -> Result<()> {
+    let client = Client::new(registry)?;
+    let mut failed = None;
+    for reference in &wanted.references {
+        match from_name(store, &client, reference, wanted) {
+            Ok(()) => return Ok(()),
+            Err(error) => failed = Some(error),
+        }
+    }
+    Err(failed.unwrap_or_else(|| anyhow!("no image with a name needs it")))
+}
+
+fn from_name(
+    store: &Store,
+    client: &Client,
+    reference: &Reference,
+    wanted: &WantedBlob,
+) -> Result<()> {
+    let mut failed = None;
+    for source in client.candidates(&reference.to_string())? {
+        match from_source(store, client, &source, wanted) {
+            Ok(()) => return Ok(()),
+            Err(error) => failed = Some(error),
+        }
+    }
+    let failed = failed.unwrap_or_else(|| anyhow!("no registry is configured for it"));
+    Err(failed.context(format!("fetch it from {}", reference.familiar())))
+}
+
+fn from_source(store: &Store, client: &Client, source: &Source, wanted: &WantedBlob) -> Result<()> {
+    let digest = wanted.digest;
+    if wanted.is_document {
+        let document = client.manifest(source, &Which::Digest(digest))?;
+        drop(store.put_document(&document.bytes)?);
+        return Ok(());
+    }
+    let size = wanted.size.context("nobody knows how long it is")?;
+    // What an earlier process left of it may be damaged as well: then once more.
+    for _ in 0..2 {
+        let waited = store.expect_blob(digest, size, |_| Ok::<(), anyhow::Error>(()))?;
+        let partial = match waited {
+            Arrival::There(_) => return Ok(()),
+            Arrival::Missing(partial) => *partial,
+        };
+        let resumed = partial.resumed() > 0;
+        match fetch(client, source, digest, partial)? {
+            None => return Ok(()),
+            Some(_) if resumed => {}
+            Some(wrong) => return Err(wrong.into()),
+        }
+    }
+    bail!("what came has another digest, twice")
+}
+
+/// Downloads what is missing; the error if what is there then is not the blob.
+fn fetch(
+    client: &Client,
+    source: &Source,
+    digest: Digest,
+    mut partial: Partial,
+) -> Result<Option<Error>> {
+    download::download(client, source, digest, &mut partial, &|| false, &|_| {})?;
+    match partial.finish() {
+        Ok(_) => Ok(None),
+        Err(error @ Error::Mismatch { .. }) => Ok(Some(error)),
+        Err(error) => Err(error.into()),
+    }
+}
