@@ -58,7 +58,7 @@ fn a_command_that_a_signal_ends_gives_128_and_its_number() {
 fn failures_of_myboxs_own_give_125_and_say_what_failed() {
     let sandbox = tiny("own");
     let cases: &[(&[&str], &str)] = &[
-        (&["nothere"], "no such image: nothere"),
+        (&["--pull", "never", "nothere"], "no such image: nothere"),
         (&["--nosuchflag", "tiny"], "--nosuchflag"),
         (&["--memory", "much", "tiny"], "`much` is no size"),
         (&["tiny"], "no command"),

@@ -163,15 +163,18 @@ pub(super) fn run(places: &Places, arguments: Arguments) -> Result<u8, Failure> 
     let own = |error| Failure::with_code(125, error);
     let dry_run = arguments.dry_run;
     let (policy, platform) = (arguments.pull, arguments.platform.clone());
-    let request = request(arguments).map_err(own)?;
+    let mut request = request(arguments).map_err(own)?;
     if dry_run {
+        let store = Store::open(&places.root).map_err(|error| own(error.into()))?;
+        let here = pull::name_here(&store, &request.image, platform.as_ref()).map_err(own)?;
+        request.image = here.unwrap_or(request.image);
         let plan = life::dry_run(places, &request).map_err(own)?;
         output::line(explain::script(&plan).trim_end()).map_err(own)?;
         return Ok(0);
     }
     process::seal_own_binary().map_err(|error| own(error.into()))?;
     recover::leftovers(places).map_err(own)?;
-    bring_image(places, &request.image, policy, platform).map_err(own)?;
+    request.image = bring_image(places, &request.image, policy, platform).map_err(own)?;
     let ending = life::run(places, &request, &mut |text| output::note(text))
         .map_err(|failed| Failure::with_code(failed.code, failed.error))?;
     if ending.out_of_memory {
@@ -180,23 +183,25 @@ pub(super) fn run(places: &Places, arguments: Arguments) -> Result<u8, Failure> 
     Ok(ending.code)
 }
 
-/// Pulls the image if that is called for. Its progress goes where the command's errors go.
+/// Pulls the image if that is called for; its name in the store. Progress goes where the command's
+/// errors go.
 fn bring_image(
     places: &Places,
     image: &str,
     policy: PullPolicy,
     platform: Option<Platform>,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<String> {
     let store = Store::open(&places.root)?;
     let display = Display::new(Style::choose(false, false));
     let started = Instant::now();
     let watch = |event| display.show(event);
-    let pulled = pull::pull_for_run(&store, image, platform, policy, &watch);
+    let brought = pull::pull_for_run(&store, image, platform, policy, &watch);
     display.finish();
-    if let Some(pulled) = pulled? {
+    let brought = brought?;
+    if let Some(pulled) = brought.pulled {
         output::note(&progress::summary(&pulled, started.elapsed()));
     }
-    Ok(())
+    Ok(brought.name)
 }
 
 /// 137 alone would leave the user guessing who sent SIGKILL.

@@ -32,3 +32,9 @@ pub use self::credentials::Credential;
 pub use self::error::{Account, Error};
 pub use self::transport::Content;
 pub use self::upload::{Mounted, Upload};
+
+/// The full names that `name` may stand for, by registries.conf, in the order in which they are tried.
+pub fn meanings(name: &str) -> error::Result<Vec<mybox_store::Reference>> {
+    let environment = environment::Environment::current();
+    registries::Registries::read(&environment)?.meanings(name)
+}

@@ -1,8 +1,8 @@
 //! Where to look: `registries.conf` with its mirrors, aliases, and registries to search.
 
 use super::{Home, image, pull};
-use crate::harness::Sandbox;
-use crate::harness::registry::{Authority, DockerRegistry, FakeRegistry, Setup};
+use crate::harness::registry::{Authority, DockerRegistry, FakeRegistry, Setup, TestImage};
+use crate::harness::{Rootfs, Sandbox};
 
 fn names(sandbox: &Sandbox) -> Vec<String> {
     let listed = sandbox.mybox(["images", "--json"]).run().ok().stdout_json();
@@ -98,6 +98,34 @@ fn a_short_name_is_what_its_alias_says() {
     home.write("registries.conf", &config);
     pull(&sandbox, &home, "app").run().ok();
     assert_eq!(names(&sandbox), [registry.reference("team/app:latest")]);
+}
+
+#[test]
+fn a_container_is_made_of_what_a_short_name_means() {
+    let sandbox = Sandbox::new("names");
+    let (registry, home) = (FakeRegistry::start(), Home::of(&sandbox));
+    registry.add("team/app:latest", &TestImage::new([Rootfs::tiny()]));
+    let config = format!("[aliases]\napp = '{}'\n", registry.reference("team/app"));
+    home.write("registries.conf", &config);
+    let run = || {
+        home.run_by(sandbox.run(["app", "probe", "report"]))
+            .run()
+            .ok()
+    };
+    run();
+    assert_eq!(names(&sandbox), [registry.reference("team/app:latest")]);
+    let asked = registry.server().seen().len();
+    // The second time it is there.
+    run();
+    let dry = ["run", "--dry-run", "app", "probe", "report"];
+    home.run_by(sandbox.mybox(dry)).run().ok();
+    assert_eq!(registry.server().seen().len(), asked);
+    // Without the alias it is another image's name.
+    home.write("registries.conf", "");
+    home.run_by(sandbox.run(["--pull", "never", "app", "probe", "report"]))
+        .run()
+        .code(125)
+        .says("no such image: app");
 }
 
 #[test]

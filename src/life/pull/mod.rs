@@ -19,7 +19,7 @@ use std::collections::HashSet;
 use anyhow::Result;
 use mybox_store::{Digest, Held, HeldLayer, Image, Platform, Reference, Store};
 
-use crate::registry::{Client, Options};
+use crate::registry::{self, Client, Options};
 use resolve::Resolved;
 
 pub use refetch::refetch;
@@ -147,40 +147,77 @@ pub enum PullPolicy {
     Never,
 }
 
-/// Makes sure that there is an image before a container is made of it; what was pulled for that.
-/// Without a platform, an image of whatever platform will do if it is there.
+/// The image that a container is to be made of.
+pub struct Brought {
+    /// Its name in the store: the one that was given, or what registries.conf makes of it.
+    pub name: String,
+    /// What was pulled for it.
+    pub pulled: Option<Pulled>,
+}
+
+/// Makes sure that there is an image before a container is made of it. Without a platform, an image
+/// of whatever platform will do if it is there.
 pub fn pull_for_run(
     store: &Store,
     name: &str,
     platform: Option<Platform>,
     policy: PullPolicy,
     watch: Watch<'_>,
-) -> Result<Option<Pulled>> {
-    let suits = |image: &Image| {
-        let platform = platform.as_ref();
-        platform.is_none_or(|wanted| wanted.suits(&image.config.platform()).is_some())
-    };
-    let is_there = || match store.find(name) {
-        Ok(image) => Ok(suits(&image)),
-        Err(mybox_store::Error::NoSuchImage { .. }) => Ok(false),
-        Err(error) => Err(error),
-    };
-    let is_wanted = match policy {
-        PullPolicy::Never => false,
-        PullPolicy::Missing => !is_there()?,
-        PullPolicy::Always => true,
+) -> Result<Brought> {
+    let here = match policy {
+        PullPolicy::Always => None,
+        PullPolicy::Missing | PullPolicy::Never => name_here(store, name, platform.as_ref())?,
     };
     // An id names nothing that a registry has.
-    if !is_wanted || name.parse::<Reference>().is_err() {
-        return Ok(None);
+    let can_be_pulled = policy != PullPolicy::Never && name.parse::<Reference>().is_ok();
+    if here.is_some() || !can_be_pulled {
+        return Ok(Brought {
+            name: here.unwrap_or_else(|| name.to_owned()),
+            pulled: None,
+        });
     }
     let request = PullRequest {
         name: name.to_owned(),
-        platforms: Platforms::One(platform.clone().unwrap_or_else(Platform::host)),
+        platforms: Platforms::One(platform.unwrap_or_else(Platform::host)),
         jobs: JOBS,
         registry: Options::default(),
     };
-    pull(store, &request, watch).map(Some)
+    let pulled = pull(store, &request, watch)?;
+    let is_another = name.parse::<Reference>()? != pulled.reference;
+    Ok(Brought {
+        name: if is_another {
+            pulled.reference.to_string()
+        } else {
+            name.to_owned()
+        },
+        pulled: Some(pulled),
+    })
+}
+
+/// What an image is called in the store: its own name, or what registries.conf makes of a short
+/// one. None if it is not there, or not for the platform.
+pub fn name_here(store: &Store, name: &str, platform: Option<&Platform>) -> Result<Option<String>> {
+    let is_here = |name: &str| match store.find(name) {
+        Ok(image) => {
+            let suits = |wanted: &Platform| wanted.suits(&image.config.platform()).is_some();
+            Ok(platform.is_none_or(suits))
+        }
+        Err(mybox_store::Error::NoSuchImage { .. }) => Ok(false),
+        Err(error) => Err(error),
+    };
+    if is_here(name)? {
+        return Ok(Some(name.to_owned()));
+    }
+    if name.parse::<Reference>().is_err() {
+        return Ok(None);
+    }
+    for meaning in registry::meanings(name)? {
+        let meaning = meaning.to_string();
+        if is_here(&meaning)? {
+            return Ok(Some(meaning));
+        }
+    }
+    Ok(None)
 }
 
 /// Pulls an image.
