@@ -59,7 +59,9 @@ struct Disk {
 
 impl Disk {
     fn new(dir: &Path) -> Self {
-        let (image, mounted) = (dir.join("disk"), dir.join("stores"));
+        // Podman takes no run root of more than 50 characters.
+        let short = format!("mybox-bench-{}", std::process::id());
+        let (image, mounted) = (dir.join("disk"), std::env::temp_dir().join(short));
         fs::create_dir_all(&mounted).expect("make a directory");
         let file = File::create(&image).expect("make a disk");
         file.set_len(DISK).expect("size the disk");
@@ -75,6 +77,7 @@ impl Disk {
 impl Drop for Disk {
     fn drop(&mut self) {
         run(Command::new("umount").arg("--lazy").arg(&self.mounted));
+        fs::remove_dir(&self.mounted).expect("remove the mount point");
         fs::remove_file(&self.image).expect("remove the disk");
     }
 }
