@@ -3,7 +3,7 @@
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
-use rustix::fs::{AtFlags, Gid, Mode, Timestamps, Uid, XattrFlags};
+use rustix::fs::{AtFlags, Gid, Mode, Stat, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
 
 use crate::archive::{Entry, Kind};
@@ -14,12 +14,17 @@ use crate::xattr;
 pub(super) const DEFAULT_ACL: &[u8] = b"system.posix_acl_default";
 const OPAQUE: &str = "trusted.overlay.opaque";
 
-/// Applies what an entry says to an open file or directory. A directory's times are not among it:
-/// they are set when nothing more is made in it.
-pub(super) fn apply(fd: BorrowedFd<'_>, entry: &Entry) -> Result<()> {
+/// Applies what an entry says to an open file or directory, as far as it is not so already. A
+/// directory's times are not among it: they are set when nothing more is made in it.
+pub(super) fn apply(fd: BorrowedFd<'_>, entry: &Entry, stat: &Stat) -> Result<()> {
     let (owner, group) = owner(entry);
-    rustix::fs::fchown(fd, Some(owner), Some(group)).on_entry("set the owner", &entry.name)?;
-    rustix::fs::fchmod(fd, mode(entry)).on_entry("set the mode", &entry.name)?;
+    let is_anothers = (stat.st_uid, stat.st_gid) != (owner.as_raw(), group.as_raw());
+    if is_anothers {
+        rustix::fs::fchown(fd, Some(owner), Some(group)).on_entry("set the owner", &entry.name)?;
+    }
+    if is_anothers || Mode::from_raw_mode(stat.st_mode) != mode(entry) {
+        rustix::fs::fchmod(fd, mode(entry)).on_entry("set the mode", &entry.name)?;
+    }
     for (name, value) in kept_xattrs(entry) {
         rustix::fs::fsetxattr(fd, name, value, XattrFlags::empty())
             .map_err(|errno| xattr_error(entry, name, errno))?;
@@ -91,7 +96,8 @@ fn times(mtime: Time) -> Timestamps {
     }
 }
 
-fn mode(entry: &Entry) -> Mode {
+/// The mode's permission bits, set-id bits and sticky bit.
+pub(super) fn mode(entry: &Entry) -> Mode {
     Mode::from_raw_mode(entry.mode)
 }
 

@@ -35,11 +35,11 @@ impl<R: Read> Unpacker<R> {
                     .on_entry("set the size of", &entry.name)?;
             }
         }
+        let stat = rustix::fs::fstat(&file).on_entry("stat", &entry.name)?;
         if entry.size() > 0 {
-            let stat = rustix::fs::fstat(&file).on_entry("stat", &entry.name)?;
             self.contents.remember(stat.st_ino, hasher.finish());
         }
-        metadata::apply(file.as_fd(), entry)
+        metadata::apply(file.as_fd(), entry, &stat)
     }
 
     fn copy(
@@ -72,8 +72,10 @@ impl Tree {
     fn create_file(&mut self, path: &[u8], entry: &Entry) -> Result<OwnedFd> {
         let flags =
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        // Mostly that is the mode it shall have, and no other call is needed to change it.
+        let mode = metadata::mode(entry) & (Mode::RWXU | Mode::RWXG | Mode::RWXO);
         self.make(path, entry, |parent, name| {
-            rustix::fs::openat(parent, name, flags, Mode::RUSR | Mode::WUSR)
+            rustix::fs::openat(parent, name, flags, mode)
         })
     }
 
@@ -121,7 +123,8 @@ impl Tree {
         if existed {
             metadata::strip_xattrs(fd.as_fd(), entry)?;
         }
-        metadata::apply(fd.as_fd(), entry)?;
+        let stat = rustix::fs::fstat(&fd).on_entry("stat", &entry.name)?;
+        metadata::apply(fd.as_fd(), entry, &stat)?;
         self.adopt(path, fd, Some(entry.mtime))?;
         Ok(())
     }
