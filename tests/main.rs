@@ -16,6 +16,7 @@ mod limits;
 mod network;
 mod namespaces;
 mod parallel;
+mod pull;
 mod registry;
 mod run;
 mod structure;

@@ -47,6 +47,8 @@ pub(crate) enum Compression {
     None,
     Gzip,
     Zstd,
+    /// With the largest window that is taken: 32 MiB.
+    ZstdWide,
 }
 
 /// An image of one platform.
@@ -223,12 +225,20 @@ fn pack(form: &str, tar: &[u8], compression: Compression) -> Content {
         Compression::None => ("", tar.to_vec()),
         Compression::Gzip => ("+gzip", gzip(tar)),
         Compression::Zstd => ("+zstd", zstd::encode_all(tar, 3).expect("zstd in memory")),
+        Compression::ZstdWide => ("+zstd", zstd_wide(tar)),
     };
     let media_type = match form {
         "docker" => "application/vnd.docker.image.rootfs.diff.tar.gzip".to_owned(),
         _ => format!("application/vnd.oci.image.layer.v1.tar{suffix}"),
     };
     Content::new(media_type, bytes)
+}
+
+fn zstd_wide(tar: &[u8]) -> Vec<u8> {
+    let mut encoder = zstd::Encoder::new(Vec::new(), 1).expect("zstd in memory");
+    encoder.window_log(25).expect("a window of 32 MiB");
+    encoder.write_all(tar).expect("zstd in memory");
+    encoder.finish().expect("zstd in memory")
 }
 
 fn gzip(tar: &[u8]) -> Vec<u8> {

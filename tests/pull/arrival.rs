@@ -1,0 +1,187 @@
+//! Downloads that are cut, killed, shared and damaged.
+
+use rustix::process::Signal;
+
+use super::{fetches, large, noise, partial, pull, wait_for_bytes};
+use crate::harness::registry::{FakeRegistry, Fault, TestImage};
+use crate::harness::{Rootfs, Sandbox};
+
+const LARGE: usize = 2 << 20;
+const BEGINNING: usize = 300_000;
+
+#[test]
+fn a_download_that_is_cut_goes_on_from_its_last_byte() {
+    let (sandbox, registry) = (Sandbox::new("pull"), FakeRegistry::start());
+    let image = large("cut", LARGE);
+    registry.add("app:latest", &image);
+    let blob = &image.layers[0];
+    registry.fail(blob.digest(), 1, Fault::Cut(BEGINNING));
+    let pulled = pull(&sandbox, &registry, "app").run().ok();
+    assert_eq!(pulled.line(), image.digest());
+    let requests = registry.requests(&blob.digest());
+    assert_eq!(requests.len(), 2);
+    assert_eq!(requests[0].header("range"), None);
+    let from = format!("bytes={BEGINNING}-");
+    assert_eq!(requests[1].header("range"), Some(&*from));
+}
+
+#[test]
+fn a_download_that_was_killed_goes_on_in_the_next_process() {
+    let (sandbox, registry) = (Sandbox::new("pull"), FakeRegistry::start());
+    let image = large("killed", LARGE);
+    registry.add("app:latest", &image);
+    let blob = &image.layers[0];
+    for (round, signal) in [Signal::KILL, Signal::INT].into_iter().enumerate() {
+        registry.fail(blob.digest(), 1, Fault::Hold(BEGINNING));
+        let running = pull(&sandbox, &registry, "app").spawn();
+        wait_for_bytes(&partial(&sandbox, blob), (BEGINNING * (round + 1)) as u64);
+        running.signal(signal);
+        assert_eq!(running.wait().signal(), Some(signal.as_raw()));
+    }
+    pull(&sandbox, &registry, "app").run().ok();
+    let ranges: Vec<Option<String>> = registry
+        .requests(&blob.digest())
+        .iter()
+        .map(|request| request.header("range").map(str::to_owned))
+        .collect();
+    let from = |bytes| Some(format!("bytes={bytes}-"));
+    assert_eq!(ranges, [None, from(BEGINNING), from(2 * BEGINNING)]);
+    assert_eq!(super::names(&sandbox, "layers").len(), 1);
+    registry.release();
+}
+
+#[test]
+fn a_server_that_knows_no_ranges_is_read_from_the_beginning_again() {
+    let (sandbox, registry) = (Sandbox::new("pull"), FakeRegistry::start());
+    let image = large("no ranges", LARGE);
+    registry.add("app:latest", &image);
+    let digest = image.layers[0].digest();
+    registry.fail(&digest, 1, Fault::Cut(BEGINNING));
+    registry.always(&digest, Fault::NoRange);
+    let pulled = pull(&sandbox, &registry, "app").run().ok();
+    assert_eq!(pulled.line(), image.digest());
+    assert_eq!(registry.requests(&digest).len(), 2);
+}
+
+#[test]
+fn a_beginning_that_was_damaged_meanwhile_is_fetched_anew() {
+    let (sandbox, registry) = (Sandbox::new("pull"), FakeRegistry::start());
+    let image = large("damaged", LARGE);
+    registry.add("app:latest", &image);
+    let blob = &image.layers[0];
+    // As after a power cut: the file's length is there, its data is not.
+    let file = partial(&sandbox, blob);
+    sandbox.mybox(["images"]).run().ok();
+    std::fs::write(&file, vec![0; BEGINNING]).expect("write a partial download");
+    pull(&sandbox, &registry, "app").run().ok();
+    assert!(!file.exists());
+    assert_eq!(registry.requests(&blob.digest()).len(), 2);
+    let stored = sandbox
+        .root()
+        .join("blobs/sha256")
+        .join(super::hex(&blob.digest()));
+    assert_eq!(std::fs::read(stored).expect("the blob"), blob.bytes);
+}
+
+#[test]
+fn a_registry_that_always_cuts_is_given_up_and_what_came_is_kept() {
+    let (sandbox, registry) = (Sandbox::new("pull"), FakeRegistry::start());
+    let image = large("always cut", LARGE);
+    registry.add("app:latest", &image);
+    let blob = &image.layers[0];
+    registry.fail(blob.digest(), 1, Fault::Cut(BEGINNING));
+    registry.always(blob.digest(), Fault::Cut(0));
+    let failed = pull(&sandbox, &registry, "app").run().code(1);
+    let so_far = format!("{BEGINNING} of {} bytes came", blob.bytes.len());
+    drop(failed.says(&blob.digest()).says(&so_far));
+    super::assert_nothing_published(&sandbox);
+    registry.mend();
+    let before = registry.requests(&blob.digest()).len();
+    pull(&sandbox, &registry, "app").run().ok();
+    let requests = registry.requests(&blob.digest());
+    let from = format!("bytes={BEGINNING}-");
+    assert_eq!(requests[before].header("range"), Some(&*from));
+}
+
+#[test]
+fn many_processes_fetch_each_blob_once() {
+    let (sandbox, registry) = (Sandbox::new("pull"), FakeRegistry::start());
+    let layer = |number: usize| Rootfs::empty().file(&format!("file{number}"), &noise(200_000));
+    let image = TestImage::new((0..4).map(layer));
+    registry.add("app:latest", &image);
+    // Nobody is done before all have begun.
+    registry.fail(image.layers[0].digest(), 1, Fault::Hold(1000));
+    let running: Vec<_> = (0..5)
+        .map(|_| pull(&sandbox, &registry, "app").spawn())
+        .collect();
+    registry
+        .server()
+        .wait_for("GET /v2/app/manifests/latest", 5);
+    registry.release();
+    for running in running {
+        assert_eq!(running.wait().ok().line(), image.digest());
+    }
+    for blob in image.blobs() {
+        let times = fetches(&registry, blob);
+        // The config is small: each process reads it for itself unless it is there already.
+        assert!(
+            times == 1 || blob.bytes == image.config.bytes,
+            "{times} times"
+        );
+    }
+}
+
+#[test]
+fn when_the_process_that_fetches_dies_another_goes_on() {
+    let (sandbox, registry) = (Sandbox::new("pull"), FakeRegistry::start());
+    let image = large("taken over", LARGE);
+    registry.add("app:latest", &image);
+    let blob = &image.layers[0];
+    registry.fail(blob.digest(), 1, Fault::Hold(BEGINNING));
+    let first = pull(&sandbox, &registry, "app").spawn();
+    wait_for_bytes(&partial(&sandbox, blob), BEGINNING as u64);
+    let second = sandbox.mybox(["pull", &registry.reference("app")]).spawn();
+    second.wait_for_stderr("another process downloads it");
+    first.signal(Signal::KILL);
+    drop(first.wait());
+    assert_eq!(second.wait().ok().line(), image.digest());
+    registry.release();
+    let requests = registry.requests(&blob.digest());
+    let from = format!("bytes={BEGINNING}-");
+    assert_eq!(requests.len(), 2);
+    assert_eq!(requests[1].header("range"), Some(&*from));
+}
+
+#[test]
+fn what_is_there_is_not_fetched_again() {
+    let (sandbox, registry) = (Sandbox::new("pull"), FakeRegistry::start());
+    let base = || Rootfs::empty().file("base", "shared");
+    let one = TestImage::new([base(), Rootfs::empty().file("one", "1")]);
+    let other = TestImage::new([base(), Rootfs::empty().file("other", "2")]);
+    for (name, image) in [("app:1", &one), ("app:2", &other), ("app:again", &one)] {
+        registry.add(name, image);
+    }
+    for tag in ["app:1", "app:2", "app:again", "app:1"] {
+        pull(&sandbox, &registry, tag).run().ok();
+    }
+    for blob in one.blobs().chain(other.blobs()) {
+        assert_eq!(fetches(&registry, blob), 1, "{}", blob.digest());
+    }
+}
+
+#[test]
+fn a_layer_is_there_for_all_images_however_it_was_packed() {
+    use crate::harness::registry::Compression;
+    let (sandbox, registry) = (Sandbox::new("pull"), FakeRegistry::start());
+    let layer = || Rootfs::empty().file("file", "the same whatever the compression");
+    for (name, compression) in [
+        ("app:plain", Compression::None),
+        ("app:gzip", Compression::Gzip),
+        ("app:zstd", Compression::Zstd),
+    ] {
+        let image = TestImage::packed([(layer(), compression)]);
+        registry.add(name, &image);
+        pull(&sandbox, &registry, name).run().ok();
+    }
+    assert_eq!(super::names(&sandbox, "layers").len(), 1);
+}
