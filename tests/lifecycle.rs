@@ -357,7 +357,8 @@ fn without_nft_a_bridge_is_refused_by_name_and_nothing_is_left() {
 #[test]
 fn an_image_that_does_not_exist_leaves_nothing() {
     let ground = Ground::new("image");
-    let run = ground.sandbox.mybox(["run", "absent", "true"]).run();
+    let words = ["run", "--pull", "never", "absent", "true"];
+    let run = ground.sandbox.mybox(words).run();
     drop(run.code(125).says("no such image: absent"));
     ground.assert_as_before();
 }

@@ -99,13 +99,14 @@ fn ask(prompt: &str, echo: Echo) -> anyhow::Result<String> {
     if !stdin.is_terminal() {
         bail!("standard input is no terminal: use --username and --password-stdin");
     }
-    let mut stderr = io::stderr();
-    write!(stderr, "{prompt}").context("write to standard error")?;
-    stderr.flush().context("write to standard error")?;
+    // Before the prompt: who answers fast is not shown either.
     let _silence = match echo {
         Echo::Off => Some(Silence::begin()?),
         Echo::On => None,
     };
+    let mut stderr = io::stderr();
+    write!(stderr, "{prompt}").context("write to standard error")?;
+    stderr.flush().context("write to standard error")?;
     let mut line = String::new();
     stdin
         .lock()

@@ -33,10 +33,15 @@ impl Endpoint {
         self.insecure || is_loopback(host_of(&self.host))
     }
 
-    /// Whether this URL may be followed on behalf of the registry.
+    /// Whether this URL may be followed on behalf of the registry. A registry out there has no
+    /// business with the services of this machine.
     pub(super) fn may_go_to(&self, url: &Url) -> bool {
-        let plain = self.insecure || url.host_str().is_some_and(is_loopback);
-        url.scheme() == "https" || (url.scheme() == "http" && plain)
+        let is_near = url.host_str().is_some_and(is_loopback);
+        match url.scheme() {
+            "https" => true,
+            "http" => self.insecure || (self.may_be_plain() && is_near),
+            _ => false,
+        }
     }
 }
 
@@ -101,6 +106,23 @@ mod tests {
             assert_eq!(endpoint.may_be_plain(), plain, "{host}");
             endpoint.insecure = true;
             assert!(endpoint.may_be_plain());
+        }
+    }
+
+    #[test]
+    fn from_what_is_encrypted_nothing_leads_to_what_is_not() {
+        for (host, insecure, url, may) in [
+            ("quay.io", false, "https://cdn.example.com/x", true),
+            ("quay.io", false, "http://cdn.example.com/x", false),
+            ("quay.io", false, "http://localhost:80/x", false),
+            ("quay.io", true, "http://cdn.example.com/x", true),
+            ("localhost:5000", false, "http://127.0.0.1:9000/x", true),
+            ("localhost:5000", false, "http://cdn.example.com/x", false),
+            ("localhost:5000", true, "file:///etc/shadow", false),
+        ] {
+            let host = host.to_owned();
+            let endpoint = Endpoint { host, insecure };
+            assert_eq!(endpoint.may_go_to(&Url::parse(url).unwrap()), may, "{url}");
         }
     }
 

@@ -103,35 +103,36 @@ impl Client {
     /// Sends a blob.
     pub fn upload_blob(&self, source: &Source, upload: &Upload) -> Result<()> {
         let mut session = self.begin(source, upload)?;
-        let mut tries = 0;
+        let (mut tries, mut furthest) = (0, 0);
         loop {
             tries += 1;
             let error = match self.go_on(source, upload, &mut session) {
                 Ok(()) => return Ok(()),
                 Err(error) => error,
             };
-            let again = match after(&error, tries) {
-                Some(again) => again,
-                // Refused in parts, it may be taken whole.
-                None if is_refusal(&error) && !session.is_whole(upload) => Again::Whole,
-                None => return Err(error),
-            };
+            let is_refusal = is_refusal(&error) && !session.is_whole(upload);
+            // What gets on may break as often as it likes.
+            if session.offset > furthest {
+                (tries, furthest) = (1, session.offset);
+            }
+            if tries >= TRIES || (!is_refusal && !may_pass(&error, tries)) {
+                return Err(error);
+            }
             let asked = match &error {
                 Error::Status { retry_after, .. } => *retry_after,
                 _ => None,
             };
             pause(source.registry(), tries, asked, &in_words(&error))?;
-            let known = match again {
-                Again::There => self.position(source, upload, &session)?,
-                Again::Whole => None,
+            session = match self.position(source, upload, &session)? {
+                // It is not where it was thought to be, or nothing was wrong with the request.
+                Some(known) if known.offset != session.offset || !is_refusal => known,
+                // What is refused in parts may be taken whole.
+                _ if is_refusal => Session {
+                    chunk: upload.size,
+                    ..self.begin(source, upload)?
+                },
+                _ => self.begin(source, upload)?,
             };
-            session = match known {
-                Some(session) => session,
-                None => self.begin(source, upload)?,
-            };
-            if again == Again::Whole {
-                session.chunk = upload.size;
-            }
         }
     }
 
@@ -318,26 +319,12 @@ fn position_after(range: &str) -> Option<u64> {
     is_start.then(|| if last == 0 { 0 } else { last + 1 })
 }
 
-/// How an upload that failed is tried again.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Again {
-    /// From where it is.
-    There,
-    /// From its beginning, in one piece.
-    Whole,
-}
-
-/// How it is tried again after an error that may pass by itself.
-fn after(error: &Error, tries: u32) -> Option<Again> {
-    let may_pass = match error {
-        // The upload is forgotten, or is somewhere else than was thought.
+/// Whether an upload may fare better after an error; it may also have been forgotten.
+fn may_pass(error: &Error, tries: u32) -> bool {
+    match error {
         Error::NotFound { .. } => tries < TRIES,
-        Error::Status { status, .. } if *status == StatusCode::RANGE_NOT_SATISFIABLE => {
-            tries < TRIES
-        }
         error => is_worth_a_retry(error, tries),
-    };
-    may_pass.then_some(Again::There)
+    }
 }
 
 /// Whether the registry understood, and does not want it this way.

@@ -441,6 +441,35 @@ fn the_authority_of_one_registry_lies_where_docker_keeps_it() {
 }
 
 #[test]
+fn a_registry_that_wants_to_see_a_certificate_is_shown_the_one_for_it() {
+    let (sandbox, authority) = (Sandbox::new("login"), Authority::new());
+    let setup = Setup {
+        tls: Some(&authority),
+        clients_too: true,
+        ..Setup::default()
+    };
+    let (registry, home) = (DockerRegistry::with(setup), Home::of(&sandbox));
+    let address = registry.address();
+    let with_ca = login(&sandbox, &home, address, "any").arg("--tls-ca");
+    with_ca.arg(authority.ca()).run().code(1);
+    let install = |name: &str| {
+        let text = std::fs::read_to_string(authority.directory().join(name)).expect("PEM");
+        home.write(
+            &format!(".config/containers/certs.d/{address}/{name}"),
+            &text,
+        )
+    };
+    install("ca.crt");
+    install("client.cert");
+    login(&sandbox, &home, address, "any")
+        .run()
+        .code(1)
+        .says(&format!("/certs.d/{address}/client.key"));
+    install("client.key");
+    login(&sandbox, &home, address, "any").run().ok();
+}
+
+#[test]
 fn who_is_still_known_through_podmans_file_is_told_so() {
     let sandbox = Sandbox::new("login");
     let home = Home::of(&sandbox);

@@ -165,6 +165,29 @@ fn a_manifest_without_end_is_not_read_to_its_end() {
 }
 
 #[test]
+fn what_began_encrypted_does_not_go_on_in_the_open() {
+    let (sandbox, authority) = (Sandbox::new("network"), Authority::new());
+    let (storage, home) = (FakeRegistry::start(), Home::of(&sandbox));
+    let to_storage = format!("http://{}", storage.address());
+    let registry = DockerRegistry::with(Setup {
+        tls: Some(&authority),
+        storage: Some(&to_storage),
+        ..Setup::default()
+    });
+    registry.push("app", &image("redirected", 1));
+    let proxy = Proxy::to(registry.address());
+    let pull = pull(&sandbox, &home, "registry.test/app");
+    pull.arg("--tls-ca")
+        .arg(authority.ca())
+        .env("HTTPS_PROXY", proxy.url())
+        .run()
+        .code(1)
+        .says(&format!("registry.test redirects to {to_storage}/"))
+        .says("that is not encrypted");
+    assert_eq!(storage.server().seen().len(), 0);
+}
+
+#[test]
 fn redirects_in_a_circle_end() {
     let sandbox = Sandbox::new("network");
     let (registry, home) = (FakeRegistry::start(), Home::of(&sandbox));

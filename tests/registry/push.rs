@@ -205,6 +205,32 @@ fn a_registry_that_wants_no_chunks_gets_the_whole() {
 }
 
 #[test]
+fn a_registry_that_is_never_content_with_the_range_of_a_chunk_gets_the_whole() {
+    let sandbox = Sandbox::new("push");
+    let (source, target, home) = registries(&sandbox);
+    let image = large_image(70 << 20);
+    source.add("app:1", &image);
+    let (from, to) = (source.reference("app:1"), target.reference("app:1"));
+    pull(&sandbox, &home, &from).run().ok();
+    target.always("PATCH /v2/app/blobs/uploads/", Fault::Status(416, vec![]));
+    push(&sandbox, &home, [&from, &to]).run().ok();
+    assert_eq!(
+        target.blob(&image.layers[0].digest()),
+        Some(image.layers[0].bytes.clone())
+    );
+    assert_eq!(target.requests("PATCH ").len(), 1);
+}
+
+/// One to pull from, one to push to.
+fn registries(sandbox: &Sandbox) -> (FakeRegistry, FakeRegistry, Home) {
+    (
+        FakeRegistry::start(),
+        FakeRegistry::start(),
+        Home::of(sandbox),
+    )
+}
+
+#[test]
 fn a_registry_that_asks_for_larger_chunks_gets_them() {
     let sandbox = Sandbox::new("push");
     let (source, target, home) = (

@@ -92,7 +92,8 @@ type Slot = Arc<Mutex<Option<Token>>>;
 pub(super) struct Authenticator {
     keyring: Keyring,
     demands: Mutex<HashMap<Scope, Demand>>,
-    tokens: Mutex<HashMap<TokenKey, Slot>>,
+    /// By registry, too: one that names another's token server gets no token of the other's.
+    tokens: Mutex<HashMap<(Endpoint, TokenKey), Slot>>,
 }
 
 impl Authenticator {
@@ -171,7 +172,8 @@ impl Authenticator {
         credential: Option<&Credential>,
         rejected: Option<&HeaderValue>,
     ) -> Result<HeaderValue> {
-        let slot = Arc::clone(locked(&self.tokens).entry(server.key.clone()).or_default());
+        let key = (server.endpoint.clone(), server.key.clone());
+        let slot = Arc::clone(locked(&self.tokens).entry(key).or_default());
         let mut slot = locked(&slot);
         if let Some(token) = slot.as_ref().filter(|token| token.is_fresh())
             && rejected != Some(&token.header)

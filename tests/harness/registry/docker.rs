@@ -29,6 +29,10 @@ pub(crate) struct Setup<'a> {
     pub(crate) token: Option<&'a TokenServer>,
     /// Speaks TLS with this authority's certificate.
     pub(crate) tls: Option<&'a Authority>,
+    /// Speaks only with who has a certificate of that authority.
+    pub(crate) clients_too: bool,
+    /// Sends whoever wants a blob to this server: `http://127.0.0.1:1`.
+    pub(crate) storage: Option<&'a str>,
     /// Where it runs; none for the real host.
     pub(crate) host: Option<Host>,
 }
@@ -168,8 +172,12 @@ impl Setup<'_> {
         );
         let tls = self.tls.map_or(String::new(), |authority| {
             let (certificate, key) = (authority.certificate(), authority.key());
+            let clients = match self.clients_too {
+                true => format!(", clientcas: [{}]", authority.ca().display()),
+                false => String::new(),
+            };
             format!(
-                ", tls: {{certificate: {}, key: {}}}",
+                ", tls: {{certificate: {}, key: {}{clients}}}",
                 certificate.display(),
                 key.display()
             )
@@ -177,6 +185,11 @@ impl Setup<'_> {
         config.push_str(&format!(
             "http: {{addr: \"127.0.0.1:0\", secret: tests{tls}}}\n"
         ));
+        if let Some(storage) = self.storage {
+            config.push_str(&format!(
+                "middleware: {{storage: [{{name: redirect, options: {{baseurl: \"{storage}\"}}}}]}}\n"
+            ));
+        }
         if self.basic {
             let path = directory.join("htpasswd");
             std::fs::write(&path, HTPASSWD).expect("write htpasswd");

@@ -32,10 +32,17 @@ impl Authority {
             .signed_by(&key, &authority)
             .expect("sign a certificate");
         let authority_pem = authority.pem();
+        let client_key = KeyPair::generate().expect("a key");
+        let client = CertificateParams::new(Vec::new()).expect("no names");
+        let client = client
+            .signed_by(&client_key, &authority)
+            .expect("sign a certificate");
         let this = Self { directory };
         this.write("ca.crt", &authority_pem);
         this.write("server.crt", &server.pem());
         this.write("server.key", &key.serialize_pem());
+        this.write("client.cert", &client.pem());
+        this.write("client.key", &client_key.serialize_pem());
         this
     }
 
@@ -68,6 +75,12 @@ impl Authority {
     /// The server's key.
     pub(crate) fn key(&self) -> PathBuf {
         self.path("server.key")
+    }
+
+    /// The directory with `ca.crt`, `client.cert` and `client.key`, as in `certs.d`; and the
+    /// server's, which are of no use there.
+    pub(crate) fn directory(&self) -> &Path {
+        self.directory.path()
     }
 
     fn path(&self, name: &str) -> PathBuf {
