@@ -25,6 +25,15 @@ fn large_image(bytes: usize) -> TestImage {
     TestImage::new([Rootfs::empty().file_with("noise", &noise, |_| {})])
 }
 
+/// One to pull from, one to push to.
+fn registries(sandbox: &Sandbox) -> (FakeRegistry, FakeRegistry, Home) {
+    (
+        FakeRegistry::start(),
+        FakeRegistry::start(),
+        Home::of(sandbox),
+    )
+}
+
 #[test]
 fn what_was_pulled_is_pushed_byte_for_byte() {
     let sandbox = Sandbox::new("push");
@@ -148,13 +157,32 @@ fn a_push_needs_one_token_for_all_its_blobs() {
 }
 
 #[test]
+fn an_upload_that_goes_on_at_another_host_does_not_take_the_token_there() {
+    let (sandbox, tokens) = (Sandbox::new("push"), TokenServer::start());
+    let (registry, storage, home) = registries(&sandbox);
+    registry.guard(tokens.guard());
+    registry.upload_to(&storage, 2);
+    let (name, address) = (registry.reference("app"), registry.address());
+    sandbox.import(&name, Rootfs::empty().file("a", "b"));
+    let login = ["login", "-u", "me", "-p", "s3cret:with a colon", &address];
+    home.run_by(sandbox.mybox(login)).run().ok();
+    push(&sandbox, &home, [&name]).run().ok();
+    let sent = storage.requests("PUT ");
+    assert_eq!(sent.len(), 2, "{sent:#?}");
+    for seen in &sent {
+        assert_eq!(seen.header("authorization"), None);
+    }
+    assert!(
+        registry.requests("POST ")[1]
+            .header("authorization")
+            .is_some()
+    );
+}
+
+#[test]
 fn a_large_layer_goes_in_chunks_and_goes_on_where_it_broke() {
     let sandbox = Sandbox::new("push");
-    let (source, target, home) = (
-        FakeRegistry::start(),
-        FakeRegistry::start(),
-        Home::of(&sandbox),
-    );
+    let (source, target, home) = registries(&sandbox);
     // Two chunks of 64 MiB and the rest.
     let image = large_image(130 << 20);
     source.add("app:1", &image);
@@ -187,11 +215,7 @@ fn a_large_layer_goes_in_chunks_and_goes_on_where_it_broke() {
 #[test]
 fn a_registry_that_wants_no_chunks_gets_the_whole() {
     let sandbox = Sandbox::new("push");
-    let (source, target, home) = (
-        FakeRegistry::start(),
-        FakeRegistry::start(),
-        Home::of(&sandbox),
-    );
+    let (source, target, home) = registries(&sandbox);
     let image = large_image(70 << 20);
     source.add("app:1", &image);
     let (from, to) = (source.reference("app:1"), target.reference("app:1"));
@@ -221,23 +245,10 @@ fn a_registry_that_is_never_content_with_the_range_of_a_chunk_gets_the_whole() {
     assert_eq!(target.requests("PATCH ").len(), 1);
 }
 
-/// One to pull from, one to push to.
-fn registries(sandbox: &Sandbox) -> (FakeRegistry, FakeRegistry, Home) {
-    (
-        FakeRegistry::start(),
-        FakeRegistry::start(),
-        Home::of(sandbox),
-    )
-}
-
 #[test]
 fn a_registry_that_asks_for_larger_chunks_gets_them() {
     let sandbox = Sandbox::new("push");
-    let (source, target, home) = (
-        FakeRegistry::start(),
-        FakeRegistry::start(),
-        Home::of(&sandbox),
-    );
+    let (source, target, home) = registries(&sandbox);
     let image = large_image(70 << 20);
     source.add("app:1", &image);
     let (from, to) = (source.reference("app:1"), target.reference("app:1"));

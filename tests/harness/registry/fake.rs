@@ -50,6 +50,8 @@ struct Contents {
     /// Bytes of uploads, by their number.
     uploads: Vec<Vec<u8>>,
     smallest_chunk: Option<usize>,
+    /// Where uploads go on.
+    uploads_at: String,
     guard: Option<Guard>,
 }
 
@@ -142,6 +144,12 @@ impl FakeRegistry {
         self.contents().smallest_chunk = Some(bytes);
     }
 
+    /// Has uploads go on at another server, which has `count` of them begun.
+    pub(crate) fn upload_to(&self, other: &Self, count: usize) {
+        self.contents().uploads_at = format!("http://{}", other.address());
+        other.contents().uploads = vec![Vec::new(); count];
+    }
+
     /// A blob that it has.
     pub(crate) fn blob(&self, digest: &str) -> Option<Vec<u8>> {
         let contents = self.contents();
@@ -211,8 +219,10 @@ impl Contents {
         if seen.method == "POST" {
             self.uploads.push(Vec::new());
             let number = self.uploads.len() - 1;
-            let mut reply =
-                Reply::status(202).header("Location", format!("{}{number}", seen.path()));
+            let mut reply = Reply::status(202).header(
+                "Location",
+                format!("{}{}{number}", self.uploads_at, seen.path()),
+            );
             if let Some(bytes) = self.smallest_chunk {
                 reply = reply.header("OCI-Chunk-Min-Length", bytes.to_string());
             }
