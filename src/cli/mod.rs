@@ -4,6 +4,7 @@ mod gc;
 mod images;
 mod import;
 mod inspect;
+mod load;
 mod login;
 mod logout;
 mod network;
@@ -17,6 +18,7 @@ mod registry;
 mod rm;
 mod rmi;
 mod run;
+mod save;
 mod tag;
 mod values;
 mod verify;
@@ -98,6 +100,10 @@ enum Verb {
     Login(login::Arguments),
     /// Forget who you are to a registry
     Logout(logout::Arguments),
+    /// Write images to a file
+    Save(save::Arguments),
+    /// Read images from a file
+    Load(load::Arguments),
     /// Look for damage in the store, and repair it
     Verify(verify::Arguments),
     /// Look at and remove the bridge
@@ -137,6 +143,8 @@ pub fn run() -> Result<u8, Failure> {
         Verb::Gc(arguments) => gc::run(&places, &arguments),
         Verb::Login(arguments) => login::run(arguments),
         Verb::Logout(arguments) => logout::run(&arguments),
+        Verb::Save(arguments) => save::run(&places, &arguments),
+        Verb::Load(arguments) => load::run(&places, &arguments),
         Verb::Network(arguments) => network::run(&places, &arguments),
     }
 }

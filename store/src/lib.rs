@@ -58,6 +58,7 @@ mod receive;
 mod remove;
 mod stack;
 mod survey;
+mod transfer;
 mod verify;
 
 pub use arrival::{Arrival, Follower, Partial};
@@ -83,4 +84,5 @@ pub use remove::Removed;
 pub use stack::{Stack, StackLayer};
 pub use survey::{Survey, Use, Uses, no_uses};
 pub use time::rfc3339;
+pub use transfer::{ArchiveFormat, Loaded};
 pub use verify::{Flaw, Part, Refetch, Verified, VerifyEvent, VerifyOptions, WantedBlob};

@@ -14,5 +14,6 @@ mod limits;
 mod pack;
 mod sparse;
 mod support;
+mod transfer;
 mod verify;
 mod whiteouts;

@@ -148,11 +148,12 @@ impl Store {
         }
         let mut tar = self.take_in(source, options.max_size, progress)?;
         let layer = self.lay_down(&mut tar, progress)?;
-        let mut published = vec![tar.digest];
+        let digest = tar.digest;
+        let mut published = vec![digest];
         let image = self.publish_image(tar, &layer, options, &mut published);
         drop(layer);
         if image.is_err() {
-            self.take_back(&published);
+            self.take_back(&published, &[digest.into()]);
         }
         image
     }
@@ -191,13 +192,9 @@ impl Store {
 
     /// Deletes what was published for an image that did not come to be, if nobody else needs it.
     /// The error that is reported is the one that came first.
-    fn take_back(&self, published: &[Digest]) {
-        let layers: Vec<DiffId> = published
-            .iter()
-            .map(|digest| DiffId::from(*digest))
-            .collect();
+    pub(crate) fn take_back(&self, blobs: &[Digest], layers: &[DiffId]) {
         let _ = self.lock_index().and_then(|locked| {
-            self.delete_unneeded(&locked, published, &layers, &mut Removed::default())
+            self.delete_unneeded(&locked, blobs, layers, &mut Removed::default())
         });
     }
 
