@@ -157,7 +157,7 @@ fn names_are_those_it_was_asked_for_by() {
             names.map(|name| name.map(ToString::to_string)).collect()
         };
         let [one, two] = ["one:1", "two:2"].map(|name| Some(format!("docker.io/library/{name}")));
-        assert_eq!(names(&["one:1"]), [one.clone()]);
+        assert_eq!(names(&["one:1"]), std::slice::from_ref(&one));
         assert_eq!(names(&["two:2", "one:1"]), [two, one]);
         assert_eq!(names(&[&image.id.short()]), [None]);
     }
