@@ -74,8 +74,8 @@ fn hint_for(error: &anyhow::Error) -> Option<String> {
         if let Some(store) = cause.downcast_ref::<Store>() {
             let hint = match store {
                 Store::NoSuchImage { .. } => {
-                    "`mybox images` lists the images there are, \
-                     `mybox import FILE|DIR NAME` adds one"
+                    "`mybox images` lists the images there are, `mybox pull NAME` fetches one, \
+                     `mybox import FILE|DIR NAME` makes one"
                 }
                 Store::Ambiguous { .. } => "give more digits of the id",
                 Store::SeveralTags { .. } => "name one of the tags, or use --force",
