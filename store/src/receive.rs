@@ -15,11 +15,13 @@ use crate::digest::{DiffId, Digest};
 use crate::error::{Error, Result};
 use crate::layer::{HeldLayer, Step};
 use crate::layout::Store;
+use crate::object::{Object, Verdict};
 use crate::oci::config::ImageConfig;
 use crate::oci::index::INDEX_DIGEST;
 use crate::oci::manifest::{Descriptor, Manifest};
 use crate::platform::Platform;
 use crate::reference::Reference;
+use crate::remove::Removed;
 
 /// How far the laying down of a layer is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +67,19 @@ impl Store {
     /// Stores a config, a manifest or an index unless it is there.
     pub fn put_document(&self, bytes: &[u8]) -> Result<Held> {
         self.put_blob(bytes).map(|(_, held)| held)
+    }
+
+    /// Gives back the room that an image took which did not come to be: those of its blobs and
+    /// layers that no other image needs and nobody holds, downloads that were begun among them.
+    pub fn give_back(&self, blobs: &[Digest], layers: &[DiffId]) -> Result<()> {
+        let locked = self.lock_index()?;
+        self.delete_unneeded(&locked, blobs, layers, &mut Removed::default())?;
+        for blob in blobs {
+            if let Verdict::Condemned(partial) = self.condemn(Object::Partial(*blob))? {
+                self.carry_out(partial)?;
+            }
+        }
+        Ok(())
     }
 
     /// Enters a manifest or index into `index.json`, under a name or without one: what makes it an

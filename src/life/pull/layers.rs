@@ -19,7 +19,7 @@ use crate::registry::{Client, Source};
 pub(super) struct Task {
     pub(super) digest: Digest,
     pub(super) size: u64,
-    layer: Option<DiffId>,
+    pub(super) layer: Option<DiffId>,
 }
 
 /// The distinct blobs, in the order of the images' layers.

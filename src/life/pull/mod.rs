@@ -15,9 +15,10 @@ mod refetch;
 mod resolve;
 
 use std::collections::HashSet;
+use std::io;
 
 use anyhow::Result;
-use mybox_store::{Digest, Held, HeldLayer, Image, Platform, Reference, Store};
+use mybox_store::{DiffId, Digest, Held, HeldLayer, Image, Platform, Reference, Store};
 
 use crate::registry::{self, Client, Options};
 use resolve::Resolved;
@@ -235,8 +236,27 @@ pub fn pull(store: &Store, request: &PullRequest, watch: Watch<'_>) -> Result<Pu
         source: &resolved.source,
         watch,
     };
-    let kept = fetcher.fetch_all(&tasks, request.jobs)?;
+    let kept = fetcher
+        .fetch_all(&tasks, request.jobs)
+        .inspect_err(|error| make_room_again(store, &tasks, error))?;
     publish(store, resolved, kept)
+}
+
+/// What came of an image is kept for the next pull to go on with, but not on a disk that is full.
+fn make_room_again(store: &Store, tasks: &[layers::Task], error: &anyhow::Error) {
+    let is_full = |cause: &(dyn std::error::Error + 'static)| {
+        let io = cause.downcast_ref::<io::Error>();
+        io.is_some_and(|io| io.kind() == io::ErrorKind::StorageFull)
+    };
+    if !error.chain().any(is_full) {
+        return;
+    }
+    let blobs: Vec<Digest> = tasks.iter().map(|task| task.digest).collect();
+    let layers: Vec<DiffId> = tasks.iter().filter_map(|task| task.layer).collect();
+    // What the user wants to read is that the disk is full. `mybox gc` finds what stays here.
+    if let Err(error) = store.give_back(&blobs, &layers) {
+        tracing::debug!("after a failed pull: {error:#}");
+    }
 }
 
 fn publish(store: &Store, resolved: Resolved, mut kept: Kept) -> Result<Pulled> {
