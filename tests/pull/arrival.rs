@@ -185,3 +185,26 @@ fn a_layer_is_there_for_all_images_however_it_was_packed() {
     }
     assert_eq!(super::names(&sandbox, "layers").len(), 1);
 }
+
+#[test]
+fn a_disk_that_is_full_gets_its_room_back() {
+    let (sandbox, registry) = (Sandbox::new("pull"), FakeRegistry::start());
+    let small = || Rootfs::empty().file("small", &noise(100_000));
+    let large = |bytes| Rootfs::empty().file("large", &noise(bytes));
+    // The blob fits and the tree does not; and not even the blob fits.
+    for bytes in [1_500_000, 6_000_000] {
+        let image = TestImage::new([small(), large(bytes)]);
+        registry.add("app:latest", &image);
+        let script = "mkdir -p $MYBOX_ROOT && mount -t tmpfs -o size=2m tmpfs $MYBOX_ROOT || exit 9
+            \"$@\"; code=$?
+            cd $MYBOX_ROOT && ls -A ingest blobs/sha256 layers
+            exit $code";
+        let failed = pull(&sandbox, &registry, "app")
+            .through(["unshare", "--mount", "sh", "-c", script, "sh"])
+            .run()
+            .code(1);
+        let failed = failed.says("No space left on device").says("mybox gc");
+        let left = failed.stdout();
+        assert_eq!(left.trim(), "blobs/sha256:\n\ningest:\n\nlayers:", "{left}");
+    }
+}
