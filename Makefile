@@ -20,7 +20,7 @@ lint:
 # Start-up and pull time beside crun, runc, podman and docker, those that are installed. In a network
 # namespace of its own, since podman leaves its bridge and its firewall rules behind.
 bench:
-	fixtures/install-tools.sh demo
+	fixtures/install-tools.sh test
 	cargo build --release --locked
 	unshare --net cargo bench --locked --offline --bench start
 	unshare --net --mount sh -c 'ip link set lo up && cargo bench --locked --offline --bench pull'
