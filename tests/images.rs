@@ -85,14 +85,25 @@ fn images_lists_every_name_of_every_image() {
     assert_eq!(ids.lines().count(), 2, "one a line and image: {ids}");
     assert_eq!(ids.lines().next(), Some(short));
 
-    let documents = images(&sandbox);
+    let mut documents = images(&sandbox);
+    let used = documents[0]["lastUsed"].take();
+    assert!(
+        used.as_str().is_some_and(|time| time.ends_with('Z')),
+        "{used}"
+    );
     let first = json!({
         "repository": "app",
         "tag": "1.0",
         "id": id,
         "digest": named,
+        "indexes": [],
+        "platform": documents[1]["platform"],
         "size": allocated(&layer),
+        "ownSize": allocated(&layer),
         "created": "1970-01-01T00:00:00Z",
+        "lastUsed": null,
+        "pinned": false,
+        "containers": [],
     });
     assert_eq!(documents[0], first);
     assert_eq!(documents[1]["repository"], "registry.example:5000/team/app");
@@ -206,12 +217,19 @@ fn inspect_shows_config_and_manifest_as_they_are_in_the_store() {
         keys,
         [
             "config",
+            "containers",
             "created",
             "digest",
             "id",
+            "lastUsed",
+            "layerDetails",
             "layers",
             "manifest",
+            "ownSize",
+            "pinned",
+            "platform",
             "references",
+            "repoDigests",
             "size"
         ]
     );
@@ -227,6 +245,10 @@ fn inspect_shows_config_and_manifest_as_they_are_in_the_store() {
     assert_eq!(image["layers"], image["config"]["rootfs"]["diff_ids"]);
     let layer = layer_directory(&sandbox, "app");
     assert_eq!(image["size"], allocated(&layer));
+    assert_eq!(image["ownSize"], image["size"]);
+    assert_eq!(image["layerDetails"][0]["size"], image["size"]);
+    assert_eq!(image["layerDetails"][0]["diffId"], image["layers"][0]);
+    assert_eq!(image["repoDigests"], json!([format!("app@{digest}")]));
     // What can be shown is shown, whatever else was asked for.
     let both = sandbox.mybox(["inspect", "nope", "app"]).run().code(1);
     let both = both.says("no such image: nope");

@@ -3,6 +3,7 @@
 //!
 //! Root and a few tools are needed; where one is missing the tests fail and say which.
 
+mod cache;
 mod crash;
 mod dry_run;
 mod filesystem;

@@ -1,19 +1,53 @@
 //! `mybox images`.
 
+use std::collections::BTreeMap;
+
+use anyhow::Context;
 use clap::Args;
-use mybox_store::{Image, Reference, Store};
+use mybox_store::{Catalog, Image, Platform, Reference, Shares, Store, Survey};
 use serde::Serialize;
 
 use super::output;
-use crate::container::Places;
+use crate::container::{Places, Record};
 use crate::error::Failure;
 use crate::life;
 
+mod filter;
+
+use filter::Filter;
+
 #[derive(Debug, Args)]
+#[command(after_help = "\
+SIZE is what the image's layers take on the disk; layers that images share count for each of them
+here, and once in `mybox df` and `mybox layers`.
+
+Filters (all of several must fit; of one kind, any):
+  reference=PATTERN    names, with * ? [] as in a shell: reference='*/app:1.*'
+  dangling=true|false  images without a name, or only those with one
+  label=KEY[=VALUE]    what the image's config says
+  before=IMAGE         created before that one
+  since=IMAGE          created after that one
+
+--json prints a list of {repository, tag, id, digest, indexes, platform, size, ownSize, created,
+lastUsed, pinned, containers}: size in bytes on the disk, ownSize the part of it that no other image
+has, digest that of the manifest, indexes those of the indexes it came from, containers the names of
+those made of it.")]
 pub(super) struct Arguments {
+    /// For every platform of a name, not only this machine's
+    #[arg(short, long)]
+    all: bool,
     /// Ids alone
     #[arg(short, long)]
     quiet: bool,
+    /// With the digest that the registry knows each by
+    #[arg(long)]
+    digests: bool,
+    /// Whole ids
+    #[arg(long)]
+    no_trunc: bool,
+    /// Only those that fit: reference=, dangling=, label=, before=, since=
+    #[arg(short, long = "filter", value_name = "FILTER")]
+    filters: Vec<Filter>,
     /// As JSON
     #[arg(long, conflicts_with = "quiet")]
     json: bool,
@@ -27,68 +61,163 @@ struct Row {
     tag: Option<String>,
     id: String,
     digest: String,
-    /// Bytes, unpacked.
+    indexes: Vec<String>,
+    platform: String,
     size: u64,
+    own_size: u64,
     created: Option<String>,
+    last_used: Option<String>,
+    pinned: bool,
+    containers: Vec<String>,
 }
 
 pub(super) fn run(places: &Places, arguments: &Arguments) -> Result<u8, Failure> {
     let store = Store::open(&places.root)?;
-    let images = store.images()?;
-    let rows: Vec<Row> = images
+    let survey = store.survey(&|| Record::uses(places))?;
+    let code = report_damage(&survey.catalog);
+    let wanted = filter::resolve(&store, &arguments.filters).context("--filter")?;
+    let shares = survey.shares();
+    let mut named: Vec<(&Image, Option<&Reference>)> = survey
+        .catalog
+        .images
         .iter()
-        .flat_map(|image| rows(&store, image))
+        .filter(|image| wanted.image(image))
+        .flat_map(names)
+        .filter(|(_, reference)| wanted.name(*reference))
+        .collect();
+    if !arguments.all {
+        retain_this_machines(&mut named);
+    }
+    if arguments.quiet {
+        for id in ids(&named, arguments.no_trunc) {
+            output::line(&id)?;
+        }
+        return Ok(code);
+    }
+    let share = |image: &Image| shares.get(&image.manifest).copied().unwrap_or_default();
+    let rows: Vec<Row> = named
+        .iter()
+        .map(|(image, reference)| row(&survey, image, *reference, share(image)))
         .collect();
     if arguments.json {
         output::json(&rows)?;
-    } else if arguments.quiet {
-        for image in &images {
-            output::line(&image.id.short())?;
-        }
     } else {
-        let cells: Vec<Vec<String>> = rows.iter().map(cells).collect();
-        output::table(
-            &["REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE"],
-            &cells,
-        )?;
+        show(&rows, arguments)?;
     }
-    Ok(0)
+    Ok(code)
 }
 
-fn rows(store: &Store, image: &Image) -> Vec<Row> {
-    let size = store.size(image);
-    let row = |reference: Option<&Reference>| Row {
+/// Says which images cannot be read; the exit code of whoever lists the others.
+pub(super) fn report_damage(catalog: &Catalog) -> u8 {
+    for damage in &catalog.damage {
+        let name = damage.names.first().cloned();
+        let name = name.unwrap_or_else(|| damage.digest.to_string());
+        output::note(&format!(
+            "{name} cannot be read: {}; `mybox verify` says more",
+            damage.error
+        ));
+    }
+    u8::from(!catalog.damage.is_empty())
+}
+
+/// An image under each of its names, or once without any.
+fn names(image: &Image) -> Vec<(&Image, Option<&Reference>)> {
+    if image.references.is_empty() {
+        return vec![(image, None)];
+    }
+    let references = image.references.iter();
+    references
+        .map(|reference| (image, Some(reference)))
+        .collect()
+}
+
+/// Of a name that stands for several platforms leaves the one that `run` would take.
+fn retain_this_machines(named: &mut Vec<(&Image, Option<&Reference>)>) {
+    let mut offers: BTreeMap<Reference, Vec<&Image>> = BTreeMap::new();
+    for (image, reference) in &*named {
+        if let Some(reference) = reference {
+            offers.entry((*reference).clone()).or_default().push(image);
+        }
+    }
+    let host = Platform::host();
+    named.retain(|(image, reference)| {
+        let Some(offered) = reference.and_then(|reference| offers.get(reference)) else {
+            return true;
+        };
+        match host.choose(offered.iter().map(|one| &one.platform)) {
+            Some(chosen) => offered[chosen].manifest == image.manifest,
+            // None for this machine: all of them.
+            None => true,
+        }
+    });
+}
+
+fn ids(named: &[(&Image, Option<&Reference>)], whole: bool) -> Vec<String> {
+    let mut ids: Vec<String> = Vec::new();
+    for (image, _) in named {
+        let id = if whole {
+            image.id.to_string()
+        } else {
+            image.id.short()
+        };
+        if !ids.contains(&id) {
+            ids.push(id);
+        }
+    }
+    ids
+}
+
+fn row(survey: &Survey, image: &Image, reference: Option<&Reference>, shares: Shares) -> Row {
+    let manifest = mybox_store::Object::Blob(image.manifest);
+    let used = survey.objects.get(&manifest);
+    Row {
         repository: reference.map(Reference::familiar_repository),
         tag: reference.and_then(|reference| reference.tag().map(ToOwned::to_owned)),
         id: image.id.to_string(),
         digest: image.manifest.to_string(),
-        size,
+        indexes: image.indexes.iter().map(ToString::to_string).collect(),
+        platform: image.platform.to_string(),
+        size: shares.total(),
+        own_size: shares.own,
         created: image.created.clone(),
-    };
-    if image.references.is_empty() {
-        vec![row(None)]
-    } else {
-        image
-            .references
-            .iter()
-            .map(|reference| row(Some(reference)))
-            .collect()
+        last_used: used.map(|measured| mybox_store::rfc3339(measured.used)),
+        pinned: image.pinned,
+        containers: survey.users(image.manifest).map(str::to_owned).collect(),
     }
 }
 
-fn cells(row: &Row) -> Vec<String> {
+fn show(rows: &[Row], arguments: &Arguments) -> anyhow::Result<()> {
+    let mut header = vec!["REPOSITORY", "TAG"];
+    if arguments.digests {
+        header.push("DIGEST");
+    }
+    header.extend(["IMAGE ID", "CREATED", "SIZE"]);
+    if arguments.all {
+        header.push("PLATFORM");
+    }
+    let cells: Vec<Vec<String>> = rows.iter().map(|row| cells(row, arguments)).collect();
+    output::table(&header, &cells)
+}
+
+fn cells(row: &Row, arguments: &Arguments) -> Vec<String> {
     let none = || "<none>".to_owned();
     let created = row.created.as_deref().and_then(output::epoch_seconds);
     let age = created.map(|then| output::ago(life::now().saturating_sub(then)));
-    vec![
+    let mut cells = vec![
         row.repository.clone().unwrap_or_else(none),
         row.tag.clone().unwrap_or_else(none),
-        row.id
-            .trim_start_matches("sha256:")
-            .chars()
-            .take(12)
-            .collect(),
+    ];
+    if arguments.digests {
+        // What a registry knows it by is the index, where there is one.
+        cells.push(row.indexes.first().unwrap_or(&row.digest).clone());
+    }
+    cells.extend([
+        output::id(&row.id, arguments.no_trunc),
         age.unwrap_or_else(|| "N/A".to_owned()),
         output::decimal_size(row.size),
-    ]
+    ]);
+    if arguments.all {
+        cells.push(row.platform.clone());
+    }
+    cells
 }

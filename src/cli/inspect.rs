@@ -1,11 +1,13 @@
 //! `mybox inspect`.
 
+use std::collections::BTreeSet;
+
 use clap::Args;
-use mybox_store::{Image, Store};
+use mybox_store::{Image, Object, Reference, Store, Survey, rfc3339};
 use serde_json::{Value, json};
 
 use super::{output, ps};
-use crate::container::Places;
+use crate::container::{Places, Record};
 use crate::error::Failure;
 
 #[derive(Debug, Args)]
@@ -41,20 +43,63 @@ fn document(places: &Places, store: &Store, name: &str) -> anyhow::Result<Value>
         return Ok(document);
     }
     let image = store.find(name)?;
-    image_document(store, &image)
+    let survey = store.survey(&|| Record::uses(places))?;
+    image_document(&survey, &image)
 }
 
-fn image_document(store: &Store, image: &Image) -> anyhow::Result<Value> {
+fn image_document(survey: &Survey, image: &Image) -> anyhow::Result<Value> {
     let references: Vec<String> = image.references.iter().map(ToString::to_string).collect();
     let layers: Vec<String> = image.layers.iter().map(ToString::to_string).collect();
+    let used = survey.objects.get(&Object::Blob(image.manifest));
+    let shares = survey.shares().get(&image.manifest).copied();
+    let shares = shares.unwrap_or_default();
     Ok(json!({
         "id": image.id.to_string(),
         "digest": image.manifest.to_string(),
         "references": references,
+        "repoDigests": repo_digests(image),
+        "platform": image.platform.to_string(),
         "created": image.created,
-        "size": store.size(image),
+        "lastUsed": used.map(|measured| rfc3339(measured.used)),
+        "pinned": image.pinned,
+        "containers": survey.users(image.manifest).collect::<Vec<_>>(),
+        "size": shares.total(),
+        "ownSize": shares.own,
         "layers": layers,
+        "layerDetails": layer_details(survey, image),
         "config": serde_json::from_slice::<Value>(image.config_bytes())?,
         "manifest": serde_json::from_slice::<Value>(image.manifest_bytes())?,
     }))
+}
+
+/// Each repository with each digest it can be asked for by: those of indexes, and the manifest's.
+fn repo_digests(image: &Image) -> BTreeSet<String> {
+    let repositories = image.references.iter().map(Reference::familiar_repository);
+    let repositories: BTreeSet<String> = repositories.collect();
+    let digests = image.indexes.iter().chain([&image.manifest]);
+    digests
+        .flat_map(|digest| {
+            repositories
+                .iter()
+                .map(move |name| format!("{name}@{digest}"))
+        })
+        .collect()
+}
+
+/// Layer by layer, base first. What is not unpacked has no size.
+fn layer_details(survey: &Survey, image: &Image) -> Vec<Value> {
+    let layers = image.layers.iter().zip(&image.blobs);
+    layers
+        .map(|(layer, blob)| {
+            let measured = survey.objects.get(&Object::Layer(*layer));
+            json!({
+                "diffId": layer.to_string(),
+                "size": measured.map(|measured| measured.bytes),
+                "lastUsed": measured.map(|measured| rfc3339(measured.used)),
+                "blob": blob.digest.to_string(),
+                "compressedSize": blob.size,
+                "mediaType": blob.media_type,
+            })
+        })
+        .collect()
 }

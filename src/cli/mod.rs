@@ -1,10 +1,13 @@
 //! The command line: one file a verb, each parses, calls and prints. Nothing else prints.
 
+mod df;
 mod gc;
+mod history;
 mod images;
 mod import;
 mod inspect;
 mod load;
+mod layers;
 mod login;
 mod logout;
 mod network;
@@ -22,6 +25,7 @@ mod save;
 mod tag;
 mod values;
 mod verify;
+mod why;
 
 use std::path::PathBuf;
 
@@ -84,6 +88,14 @@ enum Verb {
     Import(import::Arguments),
     /// List images
     Images(images::Arguments),
+    /// Show how an image came to be
+    History(history::Arguments),
+    /// Show layers: all of them, an image's, or how two images differ
+    Layers(layers::Arguments),
+    /// Show what takes room on the disk
+    Df(df::Arguments),
+    /// Show what keeps a blob or a layer
+    Why(why::Arguments),
     /// Show all that is known of an image or a container, as JSON
     Inspect(inspect::Arguments),
     /// Give an image another name
@@ -135,6 +147,10 @@ pub fn run() -> Result<u8, Failure> {
         Verb::Push(arguments) => push::run(&places, arguments),
         Verb::Import(arguments) => import::run(&places, arguments),
         Verb::Images(arguments) => images::run(&places, &arguments),
+        Verb::History(arguments) => history::run(&places, &arguments),
+        Verb::Layers(arguments) => layers::run(&places, &arguments),
+        Verb::Df(arguments) => df::run(&places, &arguments),
+        Verb::Why(arguments) => why::run(&places, &arguments),
         Verb::Inspect(arguments) => inspect::run(&places, &arguments),
         Verb::Tag(arguments) => tag::run(&places, &arguments),
         Verb::Rmi(arguments) => rmi::run(&places, &arguments),

@@ -33,7 +33,8 @@ pub(super) fn table(header: &[&str], rows: &[Vec<String>]) -> anyhow::Result<()>
     print(&text)
 }
 
-fn visible(text: &str) -> String {
+/// Text with control characters shown as escapes.
+pub(super) fn visible(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for letter in text.chars() {
         if letter.is_control() {
@@ -94,6 +95,43 @@ pub(super) fn decimal_size(bytes: u64) -> String {
         &number
     };
     format!("{number}{}", UNITS[unit])
+}
+
+/// The first 12 digits of a digest, or all of it.
+pub(super) fn id(digest: &str, whole: bool) -> String {
+    if whole {
+        return digest.to_owned();
+    }
+    let hex = digest.strip_prefix("sha256:").unwrap_or(digest);
+    hex.chars().take(12).collect()
+}
+
+/// A text of at most so many characters; what is cut off is shown by an ellipsis.
+pub(super) fn shortened(text: &str, longest: usize) -> String {
+    if text.chars().count() <= longest {
+        return text.to_owned();
+    }
+    let kept = text.chars().take(longest.saturating_sub(1));
+    kept.chain(['\u{2026}']).collect()
+}
+
+/// `1 image`, `3 images`.
+pub(super) fn count(number: usize, what: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {what}{plural}")
+}
+
+/// Columns for a picture: the terminal's, in bounds, or 80 where there is none.
+pub(super) fn width() -> usize {
+    const USUAL: u16 = 80;
+    const WIDEST: u16 = 120;
+    let size = rustix::termios::tcgetwinsize(io::stdout());
+    let columns = size.map_or(USUAL, |size| size.ws_col);
+    usize::from(if columns == 0 {
+        USUAL
+    } else {
+        columns.clamp(40, WIDEST)
+    })
 }
 
 /// `512 MiB`: powers of 1024, as limits are given.

@@ -32,6 +32,7 @@ mod time;
 
 mod oci;
 
+mod allocated;
 mod arrival;
 mod blob;
 mod dir;
@@ -50,20 +51,25 @@ mod xattr;
 mod change;
 mod import;
 
+mod differences;
 mod gc;
 mod image;
 mod outgoing;
 mod needs;
 mod receive;
 mod remove;
+mod shares;
 mod stack;
 mod survey;
 mod transfer;
 mod verify;
+mod why;
 
+pub use allocated::allocated;
 pub use arrival::{Arrival, Follower, Partial};
 pub use blob::Held;
 pub use change::Change;
+pub use differences::{Difference, How, LayerDifferences};
 pub use digest::{DiffId, Digest};
 pub use error::{Error, Result};
 pub use gc::{Collected, DoomedImage, DoomedObject, GcOptions, GcPlan, WhyGone};
@@ -81,8 +87,10 @@ pub use platform::Platform;
 pub use receive::LayerStep;
 pub use reference::Reference;
 pub use remove::Removed;
+pub use shares::{SharedLayer, Shares};
 pub use stack::{Stack, StackLayer};
 pub use survey::{Survey, Use, Uses, no_uses};
 pub use time::rfc3339;
 pub use transfer::{ArchiveFormat, Loaded};
 pub use verify::{Flaw, Part, Refetch, Verified, VerifyEvent, VerifyOptions, WantedBlob};
+pub use why::{Reason, Role, Why};

@@ -33,6 +33,16 @@ pub enum Object {
     Partial(Digest),
 }
 
+impl Object {
+    /// The digest it is known by.
+    pub fn digest(&self) -> Digest {
+        match self {
+            Self::Blob(digest) | Self::Partial(digest) => *digest,
+            Self::Layer(layer) => layer.digest(),
+        }
+    }
+}
+
 impl fmt::Display for Object {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -330,19 +330,19 @@ fn all_below(directory: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// Bytes allocated to a file, or to a directory with all that is in it.
+/// Bytes allocated to a file, or to a directory with all that is in it, each inode once.
 #[track_caller]
 pub(crate) fn allocated(path: &Path) -> u64 {
-    let metadata = path.symlink_metadata().expect("what is measured");
-    let below = if metadata.is_dir() {
-        all_below(path)
-    } else {
-        Vec::new()
-    };
-    let blocks = below
+    let mut paths = vec![path.to_owned()];
+    if path.is_dir() {
+        paths.extend(all_below(path));
+    }
+    let mut seen = BTreeSet::new();
+    let measured = paths
         .iter()
-        .map(|path| path.symlink_metadata().expect("what is measured").blocks());
-    (metadata.blocks() + blocks.sum::<u64>()) * 512
+        .map(|path| path.symlink_metadata().expect("what is measured"));
+    let once = measured.filter(|metadata| seen.insert(metadata.ino()));
+    once.map(|metadata| metadata.blocks() * 512).sum()
 }
 
 /// Remembers every container there ever was: `--rm` leaves no record that would tell whose

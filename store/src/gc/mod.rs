@@ -166,10 +166,26 @@ impl GcPlan {
 impl Store {
     /// What a collection would remove now, and what it is planned from. Changes nothing.
     pub fn gc_plan(&self, uses: Uses<'_>, options: &GcOptions) -> Result<(GcPlan, Survey)> {
+        let ([plan], survey) = self.gc_plans(uses, [options])?;
+        Ok((plan, survey))
+    }
+
+    /// As [`Store::gc_plan`], for several sets of options at once.
+    pub fn gc_plans<const N: usize>(
+        &self,
+        uses: Uses<'_>,
+        options: [&GcOptions; N],
+    ) -> Result<([GcPlan; N], Survey)> {
         let locked = self.lock_index()?;
         let survey = self.survey_of(&locked.index, uses)?;
-        let plan = Planner::new(self, &survey, options).plan(&HashSet::new())?;
-        Ok((plan, survey))
+        let plans =
+            options.map(|options| Planner::new(self, &survey, options).plan(&HashSet::new()));
+        let mut done = Vec::with_capacity(N);
+        for plan in plans {
+            done.push(plan?);
+        }
+        let plans = done.try_into().expect("as many plans as options");
+        Ok((plans, survey))
     }
 
     /// Keeps a plan, so that [`Store::gc_apply`] can be told its id.

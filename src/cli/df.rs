@@ -1,0 +1,352 @@
+//! `mybox df`: what takes the room, and what of it could be had back.
+
+use std::collections::{BTreeSet, HashSet};
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+use anyhow::Context;
+use clap::Args;
+use mybox_store::{GcOptions, GcPlan, Image, Object, Store, Survey, allocated};
+use serde::Serialize;
+
+use super::{images, output, ps};
+use crate::container::{Places, Record};
+use crate::error::Failure;
+use crate::kernel::process;
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Sizes are bytes allocated on the disk, each counted once: the images' are those of their layers and
+blobs together. ACTIVE are images and what belongs to them that some container is made of, and
+containers that run. SHARED is what several images have. RECLAIMABLE is what goes if everything does
+that is neither active, pinned nor in use: `mybox gc --unused-for 0s`, and `mybox rm` for containers
+that have ended. `mybox gc` alone removes less: the last line says how much.
+
+--json prints {images, layers, blobs, containers, volumes, partialDownloads, overhead, total,
+reclaimable, gc}; each of the first six is {total, active, bytes, sharedBytes, reclaimableBytes},
+overhead the bytes of the layout itself, gc the bytes that `mybox gc` would give back now. With
+--verbose also objects, a list of {kind, digest, bytes, images}, and containerList, a list of {name,
+running, bytes}.")]
+pub(super) struct Arguments {
+    /// Every object and container by itself, too
+    // -v is of the global --verbose only before the verb.
+    #[arg(short = 'v', long = "verbose", id = "details")]
+    details: bool,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// One kind of thing.
+#[derive(Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Kind {
+    total: usize,
+    active: usize,
+    bytes: u64,
+    shared_bytes: u64,
+    reclaimable_bytes: u64,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Document {
+    images: Kind,
+    layers: Kind,
+    blobs: Kind,
+    containers: Kind,
+    volumes: Kind,
+    partial_downloads: Kind,
+    overhead: u64,
+    total: u64,
+    reclaimable: u64,
+    gc: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    objects: Option<Vec<ObjectRow>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    container_list: Option<Vec<ContainerRow>>,
+}
+
+#[derive(Debug, Serialize)]
+struct ObjectRow {
+    #[serde(flatten)]
+    object: Object,
+    bytes: u64,
+    images: Vec<String>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+struct ContainerRow {
+    name: String,
+    running: bool,
+    bytes: u64,
+}
+
+pub(super) fn run(places: &Places, arguments: &Arguments) -> Result<u8, Failure> {
+    let store = Store::open(&places.root)?;
+    // A descriptor for each directory on the way down, and a container's tree may be deep.
+    process::allow_many_descriptors().context("allow many open files")?;
+    let now = SystemTime::now();
+    let uses = || Record::uses(places);
+    let everything = GcOptions {
+        unused_for: Some(Duration::ZERO),
+        ..GcOptions::at(now)
+    };
+    let ([plan, at_once], survey) = store.gc_plans(&uses, [&everything, &GcOptions::at(now)])?;
+    let code = images::report_damage(&survey.catalog);
+    let containers = containers(places)?;
+    let mut document = document(&survey, &plan, &containers);
+    document.volumes = volumes(places)?;
+    document.gc = at_once.frees();
+    document.total += document.volumes.bytes;
+    if arguments.details {
+        document.objects = Some(objects(&survey));
+        document.container_list = Some(containers);
+    }
+    if arguments.json {
+        output::json(&document)?;
+    } else {
+        show(&document)?;
+    }
+    Ok(code)
+}
+
+fn containers(places: &Places) -> anyhow::Result<Vec<ContainerRow>> {
+    let rows = ps::rows(places)?;
+    rows.into_iter()
+        .map(|row| {
+            let directory = places.container(&row.record.id);
+            let bytes = allocated(&directory)
+                .with_context(|| format!("measure {}", directory.display()))?;
+            Ok(ContainerRow {
+                name: row.record.name,
+                running: row.running,
+                bytes,
+            })
+        })
+        .collect()
+}
+
+fn document(survey: &Survey, plan: &GcPlan, containers: &[ContainerRow]) -> Document {
+    let mut active = HashSet::new();
+    let mut shared = HashSet::new();
+    let mut seen = HashSet::new();
+    let mut active_images = 0;
+    for image in survey.all_images() {
+        let used = survey.users(image.manifest).next().is_some();
+        active_images += usize::from(used);
+        for object in parts(image) {
+            if used {
+                active.insert(object);
+            }
+            if !seen.insert(object) {
+                shared.insert(object);
+            }
+        }
+    }
+    let doomed: HashSet<Object> = plan.objects.iter().map(|one| one.object).collect();
+    let kind = |is: fn(&Object) -> bool| {
+        let mut kind = Kind::default();
+        for (object, measured) in survey.objects.iter().filter(|(object, _)| is(object)) {
+            let bytes = |of: &HashSet<Object>| {
+                if of.contains(object) {
+                    measured.bytes
+                } else {
+                    0
+                }
+            };
+            kind.total += 1;
+            kind.active += usize::from(active.contains(object));
+            kind.bytes += measured.bytes;
+            kind.shared_bytes += bytes(&shared);
+            kind.reclaimable_bytes += bytes(&doomed);
+        }
+        kind
+    };
+    let layers = kind(|object| matches!(object, Object::Layer(_)));
+    let blobs = kind(|object| matches!(object, Object::Blob(_)));
+    let images = Kind {
+        total: survey.all_images().count(),
+        active: active_images,
+        bytes: layers.bytes + blobs.bytes,
+        shared_bytes: layers.shared_bytes + blobs.shared_bytes,
+        reclaimable_bytes: layers.reclaimable_bytes + blobs.reclaimable_bytes,
+    };
+    let partial_downloads = kind(|object| matches!(object, Object::Partial(_)));
+    let ended = containers.iter().filter(|container| !container.running);
+    let of_containers = Kind {
+        total: containers.len(),
+        active: containers.iter().filter(|one| one.running).count(),
+        bytes: containers.iter().map(|one| one.bytes).sum(),
+        shared_bytes: 0,
+        reclaimable_bytes: ended.map(|one| one.bytes).sum(),
+    };
+    Document {
+        total: survey.total() + of_containers.bytes,
+        reclaimable: plan.frees() + of_containers.reclaimable_bytes,
+        images,
+        layers,
+        blobs,
+        containers: of_containers,
+        volumes: Kind::default(),
+        partial_downloads,
+        overhead: survey.overhead,
+        gc: 0,
+        objects: None,
+        container_list: None,
+    }
+}
+
+/// The blobs and layers of an image, each once.
+fn parts(image: &Image) -> BTreeSet<Object> {
+    let documents = [image.manifest, image.id].map(Object::Blob);
+    let blobs = image.blobs.iter().map(|blob| Object::Blob(blob.digest));
+    let layers = image.layers.iter().map(|layer| Object::Layer(*layer));
+    documents.into_iter().chain(blobs).chain(layers).collect()
+}
+
+/// Named volumes: directories of the users'. Active are those a container has been given.
+fn volumes(places: &Places) -> anyhow::Result<Kind> {
+    let directory = places.root.join("volumes");
+    let mut kind = Kind::default();
+    let entries = match std::fs::read_dir(&directory) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(kind),
+        entries => entries.with_context(|| format!("list {}", directory.display()))?,
+    };
+    let mounted = mounted(places)?;
+    for entry in entries {
+        let path = entry.context("list the volumes")?.path();
+        kind.total += 1;
+        kind.active += usize::from(mounted.iter().any(|source| source.starts_with(&path)));
+        kind.bytes += allocated(&path).with_context(|| format!("measure {}", path.display()))?;
+    }
+    Ok(kind)
+}
+
+/// What containers have mounted.
+fn mounted(places: &Places) -> anyhow::Result<HashSet<PathBuf>> {
+    let mut mounted = HashSet::new();
+    for record in Record::all(places)? {
+        let path = places.container(&record.id).join("config.json");
+        // A container that is just being made or removed.
+        let Ok(bytes) = std::fs::read(&path) else {
+            continue;
+        };
+        let spec: serde_json::Value =
+            serde_json::from_slice(&bytes).with_context(|| format!("read {}", path.display()))?;
+        let mounts = spec["mounts"].as_array().into_iter().flatten();
+        let sources = mounts.filter_map(|mount| mount["source"].as_str());
+        mounted.extend(sources.map(PathBuf::from));
+    }
+    Ok(mounted)
+}
+
+fn objects(survey: &Survey) -> Vec<ObjectRow> {
+    let mut users: std::collections::HashMap<Object, Vec<String>> = Default::default();
+    for image in survey.all_images() {
+        let name = image.references.first();
+        let name = name.map_or_else(|| image.id.short(), |reference| reference.familiar());
+        for object in parts(image) {
+            users.entry(object).or_default().push(name.clone());
+        }
+    }
+    let mut rows: Vec<ObjectRow> = survey
+        .objects
+        .iter()
+        .map(|(object, measured)| ObjectRow {
+            object: *object,
+            bytes: measured.bytes,
+            images: users.remove(object).unwrap_or_default(),
+        })
+        .collect();
+    rows.sort_by_key(|row| std::cmp::Reverse(row.bytes));
+    rows
+}
+
+fn show(document: &Document) -> anyhow::Result<()> {
+    let header = ["TYPE", "TOTAL", "ACTIVE", "SIZE", "SHARED", "RECLAIMABLE"];
+    let rows = [
+        ("Images", &document.images, true),
+        ("  Layers", &document.layers, true),
+        ("  Blobs", &document.blobs, true),
+        ("Containers", &document.containers, false),
+        ("Volumes", &document.volumes, false),
+        ("Partial downloads", &document.partial_downloads, false),
+    ];
+    let cells = rows.map(|(name, kind, shares)| {
+        let shared = if shares {
+            output::decimal_size(kind.shared_bytes)
+        } else {
+            "-".to_owned()
+        };
+        vec![
+            name.to_owned(),
+            kind.total.to_string(),
+            kind.active.to_string(),
+            output::decimal_size(kind.bytes),
+            shared,
+            share(kind.reclaimable_bytes, kind.bytes),
+        ]
+    });
+    output::table(&header, &cells)?;
+    output::line("")?;
+    output::line(&format!(
+        "{} on disk, {} of it the layout itself; {} reclaimable",
+        output::decimal_size(document.total),
+        output::decimal_size(document.overhead),
+        output::decimal_size(document.reclaimable)
+    ))?;
+    output::line(&format!(
+        "`mybox gc` would give back {} now",
+        output::decimal_size(document.gc)
+    ))?;
+    details(document)
+}
+
+fn share(part: u64, whole: u64) -> String {
+    let text = output::decimal_size(part);
+    if whole == 0 {
+        return text;
+    }
+    let percent = u128::from(part) * 100 / u128::from(whole);
+    format!("{text} ({percent}%)")
+}
+
+fn details(document: &Document) -> anyhow::Result<()> {
+    if let Some(objects) = &document.objects {
+        let rows: Vec<Vec<String>> = objects
+            .iter()
+            .map(|row| {
+                let kind = match row.object {
+                    Object::Blob(_) => "blob",
+                    Object::Layer(_) => "layer",
+                    Object::Partial(_) => "partial",
+                };
+                vec![
+                    kind.to_owned(),
+                    row.object.digest().short(),
+                    output::decimal_size(row.bytes),
+                    row.images.join(", "),
+                ]
+            })
+            .collect();
+        output::line("")?;
+        output::table(&["OBJECT", "DIGEST", "SIZE", "IMAGES"], &rows)?;
+    }
+    if let Some(containers) = &document.container_list {
+        let rows: Vec<Vec<String>> = containers
+            .iter()
+            .map(|row| {
+                let state = if row.running { "running" } else { "ended" };
+                vec![
+                    row.name.clone(),
+                    state.to_owned(),
+                    output::decimal_size(row.bytes),
+                ]
+            })
+            .collect();
+        output::line("")?;
+        output::table(&["CONTAINER", "STATE", "SIZE"], &rows)?;
+    }
+    Ok(())
+}

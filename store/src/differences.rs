@@ -1,0 +1,278 @@
+//! What a layer does to the tree below it, and how the trees of two images differ. Read from the
+//! listings of the layers; only sizes are asked of the disk.
+
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, OwnedFd};
+
+use crate::digest::DiffId;
+use crate::error::{Context, Error, Result};
+use crate::image::Image;
+use crate::layer::TREE;
+use crate::layer::listing::Listing;
+use crate::layer::listing::entry::{Entry, Inode, Kind, What};
+use crate::layout::Store;
+use crate::{dir, object};
+
+/// Says that a directory hides what lower layers have in it.
+const OPAQUE: &[u8] = b"trusted.overlay.opaque";
+
+/// What a layer does.
+#[derive(Debug)]
+pub struct LayerDifferences {
+    /// The layer.
+    pub diff_id: DiffId,
+    /// By path.
+    pub differences: Vec<Difference>,
+}
+
+/// A path that is different.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// From the root, without a slash at its beginning; `.` for the root itself.
+    pub path: Vec<u8>,
+    /// How it is different.
+    pub how: How,
+    /// What is there, or was there if it is deleted: file, directory, symlink ...
+    pub what: &'static str,
+    /// Bytes that were allocated to it; to all that was in a deleted directory.
+    pub before: u64,
+    /// Bytes that are.
+    pub after: u64,
+}
+
+/// How a path is different.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum How {
+    /// It was not there.
+    Added,
+    /// It was there: as it was or otherwise, in content, kind, owner, mode, times or attributes.
+    Changed,
+    /// It is there no more.
+    Deleted,
+}
+
+/// Something in the merged tree.
+#[derive(Clone)]
+struct Node {
+    inode: Inode,
+    bytes: u64,
+}
+
+/// The tree that layers give together.
+#[derive(Default)]
+struct Merged(BTreeMap<Vec<u8>, Node>);
+
+impl Store {
+    /// What each layer of an image does to those below it, base first. A directory that a layer
+    /// has only because something is in it is no difference.
+    pub fn layer_differences(&self, image: &Image) -> Result<Vec<LayerDifferences>> {
+        let mut merged = Merged::default();
+        let mut all = Vec::new();
+        for layer in &image.layers {
+            let mut differences = Vec::new();
+            self.each_entry(*layer, |entry| merged.lay(entry, &mut differences))?;
+            let differences = in_order(differences);
+            all.push(LayerDifferences {
+                diff_id: *layer,
+                differences,
+            });
+        }
+        Ok(all)
+    }
+
+    /// What has to change in the first image's tree for it to be the second's.
+    pub fn differences(&self, from: &Image, to: &Image) -> Result<Vec<Difference>> {
+        let (from, to) = (self.merged(from)?, self.merged(to)?);
+        let mut differences = Vec::new();
+        let mut deleted: Option<Vec<u8>> = None;
+        for (path, node) in &from.0 {
+            let inside = deleted.as_ref().is_some_and(|top| path.starts_with(top));
+            if !to.0.contains_key(path) && !inside {
+                differences.push(from.deleted(path, node));
+                deleted = Some([path, &b"/"[..]].concat());
+            }
+        }
+        for (path, node) in &to.0 {
+            let before = from.0.get(path);
+            if before.is_none_or(|before| before.inode != node.inode) {
+                differences.push(node.compared(path, before));
+            }
+        }
+        Ok(in_order(differences))
+    }
+
+    fn merged(&self, image: &Image) -> Result<Merged> {
+        let mut merged = Merged::default();
+        for layer in &image.layers {
+            self.each_entry(*layer, |entry| merged.lay(entry, &mut Vec::new()))?;
+        }
+        Ok(merged)
+    }
+
+    /// Everything in a layer, with the bytes it takes, hardlinks with none and the inode they share.
+    fn each_entry(&self, layer: DiffId, mut visit: impl FnMut(Laid)) -> Result<()> {
+        let missing = || Error::damaged(self.layer_path(layer), "it is not unpacked");
+        let directory = self.hold_layer(layer)?.ok_or_else(missing)?;
+        let record = self.record_of(&directory, layer)?;
+        let tree = dir::open(&directory, TREE).on("open", || self.layer_path(layer))?;
+        let mut listing = Listing::open(&directory, record.tree)?;
+        let mut linked: BTreeMap<Vec<u8>, Inode> = BTreeMap::new();
+        while let Some(Entry { path, what }) = listing.next()? {
+            let (inode, bytes) = match what {
+                What::Inode(inode) => {
+                    let bytes = bytes_of(&tree, &path, &inode)
+                        .on("stat", || format!("{}/{TREE}", self.layer_path(layer)))?;
+                    if matches!(inode.kind, Kind::File { .. }) {
+                        linked.insert(path.clone(), inode.clone());
+                    }
+                    (inode, bytes)
+                }
+                What::Hardlink(first) => match linked.get(&first) {
+                    Some(inode) => (inode.clone(), 0),
+                    // A second name of something that is no file.
+                    None => continue,
+                },
+            };
+            visit(Laid { path, inode, bytes });
+        }
+        Ok(())
+    }
+}
+
+/// An entry of a layer, as it is laid over those below.
+struct Laid {
+    path: Vec<u8>,
+    inode: Inode,
+    bytes: u64,
+}
+
+/// What the entry takes on the disk; of one whose path no call can take, what its data would.
+fn bytes_of(tree: &OwnedFd, path: &[u8], inode: &Inode) -> Result<u64, rustix::io::Errno> {
+    match object::stat(tree.as_fd(), path) {
+        Ok(stat) => Ok(stat.map_or(0, |stat| object::allocated(&stat))),
+        Err(rustix::io::Errno::NAMETOOLONG) => Ok(match inode.kind {
+            Kind::File { size, .. } => size,
+            _ => 0,
+        }),
+        Err(errno) => Err(errno),
+    }
+}
+
+impl Merged {
+    /// Lays one entry over the tree, and notes what that does.
+    fn lay(&mut self, laid: Laid, differences: &mut Vec<Difference>) {
+        let Laid {
+            path,
+            mut inode,
+            bytes,
+        } = laid;
+        if matches!(inode.kind, Kind::CharacterDevice { major: 0, minor: 0 }) {
+            if let Some(node) = self.0.get(&path).cloned() {
+                differences.push(self.deleted(&path, &node));
+                self.remove(&path);
+            }
+            return;
+        }
+        let is_directory = inode.kind == Kind::Directory;
+        let attributes = inode.xattrs.len();
+        inode.xattrs.retain(|(name, _)| name[..] != *OPAQUE);
+        let opaque = inode.xattrs.len() < attributes;
+        let mut before = self.0.get(&path).cloned();
+        if let Some(before) = before.as_mut().filter(|_| !is_directory) {
+            before.bytes += self.inside(&path).map(|(_, node)| node.bytes).sum::<u64>();
+        }
+        if opaque || !is_directory {
+            self.empty(&path, opaque, differences);
+        }
+        let node = Node { inode, bytes };
+        let same = before.as_ref().is_some_and(|it| it.inode == node.inode);
+        if !(is_directory && same) {
+            differences.push(node.compared(&path, before.as_ref()));
+        }
+        self.0.insert(path, node);
+    }
+
+    /// Takes away all that is in a directory. Noted are only an opaque directory's children: what
+    /// a file has taken the place of went with its directory.
+    fn empty(&mut self, path: &[u8], noted: bool, differences: &mut Vec<Difference>) {
+        let prefix = below(path);
+        let children: Vec<(Vec<u8>, Node)> = self
+            .inside(path)
+            .filter(|(child, _)| !child[prefix.len()..].contains(&b'/'))
+            .map(|(child, node)| (child.clone(), node.clone()))
+            .collect();
+        for (child, node) in children {
+            if noted {
+                differences.push(self.deleted(&child, &node));
+            }
+            self.remove(&child);
+        }
+    }
+
+    fn remove(&mut self, path: &[u8]) {
+        let inside: Vec<Vec<u8>> = self.inside(path).map(|(path, _)| path.clone()).collect();
+        inside.iter().for_each(|path| drop(self.0.remove(path)));
+        self.0.remove(path);
+    }
+
+    fn inside(&self, path: &[u8]) -> impl Iterator<Item = (&Vec<u8>, &Node)> {
+        let prefix = below(path);
+        let all = self.0.range(prefix.clone()..);
+        all.take_while(move |(path, _)| path.starts_with(&prefix))
+            .filter(|(path, _)| path[..] != *b".")
+    }
+
+    fn deleted(&self, path: &[u8], node: &Node) -> Difference {
+        let inside = self.inside(path).map(|(_, node)| node.bytes);
+        Difference {
+            path: path.to_owned(),
+            how: How::Deleted,
+            what: node.inode.kind.name(),
+            before: node.bytes + inside.sum::<u64>(),
+            after: 0,
+        }
+    }
+}
+
+/// By path. What an opaque directory has hidden and its layer has again is changed.
+fn in_order(mut differences: Vec<Difference>) -> Vec<Difference> {
+    differences.sort_by(|one, other| one.path.cmp(&other.path));
+    differences.dedup_by(|later, earlier| {
+        let again = later.path == earlier.path && earlier.how == How::Deleted;
+        if again {
+            *earlier = Difference {
+                how: How::Changed,
+                before: earlier.before,
+                ..later.clone()
+            };
+        }
+        again
+    });
+    differences
+}
+
+/// How the paths in a directory begin.
+fn below(path: &[u8]) -> Vec<u8> {
+    if path == b"." {
+        Vec::new()
+    } else {
+        [path, b"/"].concat()
+    }
+}
+
+impl Node {
+    /// As a difference to what was there before, if there was anything.
+    fn compared(&self, path: &[u8], before: Option<&Self>) -> Difference {
+        Difference {
+            path: path.to_owned(),
+            how: if before.is_some() {
+                How::Changed
+            } else {
+                How::Added
+            },
+            what: self.inode.kind.name(),
+            before: before.map_or(0, |before| before.bytes),
+            after: self.bytes,
+        }
+    }
+}
