@@ -3,7 +3,7 @@
 
 use std::error::Error as _;
 use std::hash::{BuildHasher, RandomState};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use reqwest::StatusCode;
 use reqwest::blocking::Response;
@@ -110,41 +110,14 @@ fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
     if let Ok(seconds) = value.parse() {
         return Some(Duration::from_secs(seconds));
     }
-    let time = UNIX_EPOCH + Duration::from_secs(http_date(value)?);
+    let time = httpdate::parse_http_date(value).ok()?;
     Some(time.duration_since(now).unwrap_or_default())
-}
-
-/// Seconds since the epoch of `Sun, 06 Nov 1994 08:49:37 GMT`, the one form that is written today.
-fn http_date(text: &str) -> Option<u64> {
-    const MONTHS: [&str; 12] = [
-        "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec", "Jan", "Feb",
-    ];
-    let (_, text) = text.split_once(", ")?;
-    let words: Vec<&str> = text.split(' ').collect();
-    let [day, month, year, clock, "GMT"] = words[..] else {
-        return None;
-    };
-    let day: u64 = day.parse().ok().filter(|day| (1..=31).contains(day))?;
-    let month = MONTHS.iter().position(|name| *name == month)? as u64;
-    let year: u64 = year
-        .parse()
-        .ok()
-        .filter(|year| (1970..=9999).contains(year))?;
-    let clock: Vec<u64> = clock
-        .split(':')
-        .map(|part| part.parse().ok())
-        .collect::<Option<_>>()?;
-    let [hour @ 0..24, minute @ 0..60, second @ 0..=60] = clock[..] else {
-        return None;
-    };
-    // Years that begin in March end in the leap day.
-    let year = if month >= 10 { year - 1 } else { year };
-    let days = 365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day;
-    Some(days.checked_sub(719_469)? * 86_400 + hour * 3600 + minute * 60 + second)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::UNIX_EPOCH;
+
     use super::*;
 
     #[test]

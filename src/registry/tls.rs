@@ -79,27 +79,26 @@ fn verifier(
     provider: &Arc<CryptoProvider>,
     named: Vec<CertificateDer<'static>>,
     insecure: bool,
-) -> Result<Arc<dyn ServerCertVerifier>, String> {
-    let blind = |believes| {
-        Arc::new(Blind {
-            provider: Arc::clone(provider),
-            believes,
-        })
-    };
-    if insecure {
-        return Ok(blind(true));
-    }
+) -> Result<Arc<Verifier>, String> {
     let mut roots = system_roots().clone();
     for certificate in &named {
         let added = roots.add(certificate.clone());
         added.map_err(|error| format!("a certificate authority: {error}"))?;
     }
-    if roots.is_empty() {
-        return Ok(blind(false));
-    }
-    let usual = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));
-    let usual = usual.build().map_err(|error| error.to_string())?;
-    Ok(Arc::new(Verifier { usual, named }))
+    let trust = if insecure {
+        Trust::All
+    } else if roots.is_empty() {
+        Trust::None
+    } else {
+        let roots = Arc::new(roots);
+        let usual = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(provider));
+        let usual = usual.build().map_err(|error| error.to_string())?;
+        Trust::Signed { usual, named }
+    };
+    Ok(Arc::new(Verifier {
+        provider: Arc::clone(provider),
+        trust,
+    }))
 }
 
 fn files(directory: &Path) -> Result<Vec<PathBuf>> {
@@ -153,13 +152,27 @@ fn system_roots() -> &'static RootCertStore {
     })
 }
 
-/// The usual verification, and one case more: a registry whose very own certificate was put among
-/// the authorities, as `openssl req -x509` makes it. Since that one calls itself an authority, the
-/// usual verification refuses it as a server's; Docker takes it.
+/// Decides whether a server's certificate is good.
 #[derive(Debug)]
 struct Verifier {
-    usual: Arc<WebPkiServerVerifier>,
-    named: Vec<CertificateDer<'static>>,
+    provider: Arc<CryptoProvider>,
+    trust: Trust,
+}
+
+/// Which certificates are good.
+#[derive(Debug)]
+enum Trust {
+    /// Any, as `--insecure` asks for.
+    All,
+    /// None: there are no authorities to believe.
+    None,
+    /// Those that an authority has signed, and one case more: a registry's very own certificate that
+    /// was put among the authorities, as `openssl req -x509` makes it. Since that one calls itself
+    /// an authority, the usual verification refuses it as a server's; Docker takes it.
+    Signed {
+        usual: Arc<WebPkiServerVerifier>,
+        named: Vec<CertificateDer<'static>>,
+    },
 }
 
 impl ServerCertVerifier for Verifier {
@@ -171,73 +184,24 @@ impl ServerCertVerifier for Verifier {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let answer = self.usual.verify_server_cert(
-            end_entity,
-            intermediates,
-            server_name,
-            ocsp_response,
-            now,
-        );
-        // What has run out, or is for another name, is answered with another kind of error.
+        let (usual, named) = match &self.trust {
+            Trust::All => return Ok(ServerCertVerified::assertion()),
+            Trust::None => return Err(CertificateError::UnknownIssuer.into()),
+            Trust::Signed { usual, named } => (usual, named),
+        };
+        let answer =
+            usual.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
+        // What has run out is answered with another kind of error.
         let is_authority = matches!(
             &answer,
             Err(rustls::Error::InvalidCertificate(CertificateError::Other(error)))
                 if error.0.to_string().contains("CaUsedAsEndEntity")
         );
-        if is_authority && self.named.iter().any(|named| named == end_entity) {
+        if is_authority && named.iter().any(|named| named == end_entity) {
             verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
             return Ok(ServerCertVerified::assertion());
         }
         answer
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.usual
-            .verify_tls12_signature(message, certificate, signature)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.usual
-            .verify_tls13_signature(message, certificate, signature)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.usual.supported_verify_schemes()
-    }
-}
-
-/// Looks at no certificate. Believes them all, as `--insecure` asks for, or none, where there are no
-/// authorities to believe.
-#[derive(Debug)]
-struct Blind {
-    provider: Arc<CryptoProvider>,
-    believes: bool,
-}
-
-impl ServerCertVerifier for Blind {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        if self.believes {
-            Ok(ServerCertVerified::assertion())
-        } else {
-            Err(CertificateError::UnknownIssuer.into())
-        }
     }
 
     fn verify_tls12_signature(
@@ -261,8 +225,7 @@ impl ServerCertVerifier for Blind {
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider
-            .signature_verification_algorithms
-            .supported_schemes()
+        let algorithms = &self.provider.signature_verification_algorithms;
+        algorithms.supported_schemes()
     }
 }

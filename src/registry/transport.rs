@@ -17,6 +17,7 @@ use std::time::Duration;
 use reqwest::blocking::{Client, RequestBuilder, Response};
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, LOCATION};
 use reqwest::{Method, StatusCode, Url};
+use rustls::CertificateError;
 
 use super::endpoint::{Endpoint, authority_of, is_loopback, shown};
 use super::environment::Environment;
@@ -340,8 +341,13 @@ fn failure(url: &Url, error: reqwest::Error) -> Error {
             Some(rustls::Error::InvalidCertificate(reason)) => {
                 return Error::Untrusted {
                     registry,
-                    reason: reason.to_string(),
-                    unknown_ca: *reason == rustls::CertificateError::UnknownIssuer,
+                    reason: match reason {
+                        CertificateError::UnknownIssuer => {
+                            "no authority that is known here has signed it".to_owned()
+                        }
+                        other => other.to_string(),
+                    },
+                    unknown_ca: *reason == CertificateError::UnknownIssuer,
                 };
             }
             _ => {}

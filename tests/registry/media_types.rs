@@ -1,17 +1,12 @@
-//! What registries serve: images in the words of Docker and OCI, layers in every packing, several
-//! platforms, and things that are no images.
+//! What registries serve, beside what `tests/pull` has: layers that others read in parts, Docker's
+//! lists, layers that an image has twice, digests.
 
 use std::io::Write;
 
-use serde_json::{Value, json};
-
 use super::{Home, image, pull};
-use crate::harness::registry::{
-    Compression, Content, FakeRegistry, TestImage, index_of, index_with,
-};
+use crate::harness::registry::{Content, FakeRegistry, TestImage, index_with};
 use crate::harness::{Rootfs, Sandbox};
 
-const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
 const GZIP_LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 const ZSTD_LAYER: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
@@ -34,23 +29,6 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     encoder.write_all(bytes).expect("gzip in memory");
     encoder.finish().expect("gzip in memory")
-}
-
-#[test]
-fn layers_are_taken_in_every_packing() {
-    let sandbox = Sandbox::new("media");
-    let (registry, home) = (FakeRegistry::start(), Home::of(&sandbox));
-    for (name, compression) in [
-        ("plain", Compression::None),
-        ("gzip", Compression::Gzip),
-        ("zstd", Compression::Zstd),
-    ] {
-        let layers = over_tiny(name).map(|layer| (layer, compression));
-        registry.add(&format!("{name}:latest"), &TestImage::packed(layers));
-        let name_there = registry.reference(name);
-        pull(&sandbox, &home, &name_there).run().ok();
-        assert_eq!(word(&sandbox, &home, &name_there), name);
-    }
 }
 
 #[test]
@@ -129,89 +107,6 @@ fn empty_layers_and_one_layer_twice_are_no_trouble() {
     assert_eq!(registry.requests(&image.layers[1].digest()).len(), 1);
 }
 
-/// An index with arm in two variants, and this machine's image in an index within it.
-fn several(registry: &FakeRegistry) -> (TestImage, [TestImage; 2], Content) {
-    let own = TestImage::new(over_tiny("own"));
-    let arms = ["arm/v6", "arm/v7"].map(|platform| {
-        TestImage::for_platform(platform, [Rootfs::empty().file("word", platform)])
-    });
-    let inner = index_of(std::slice::from_ref(&own));
-    let mut described: Vec<Value> = arms.iter().map(TestImage::described).collect();
-    described.push(inner.descriptor());
-    let outer = index_with(INDEX, &described);
-    for image in arms.iter().chain([&own]) {
-        registry.add("app:part", image);
-    }
-    registry.add_content(&inner);
-    registry.add_manifest(Some("app:latest"), &outer);
-    (own, arms, outer)
-}
-
-/// The manifest that a name leads to in the store.
-#[track_caller]
-fn manifest(sandbox: &Sandbox, name: &str) -> String {
-    let documents = sandbox.mybox(["inspect", name]).run().ok().stdout_json();
-    documents[0]["digest"]
-        .as_str()
-        .expect("a digest")
-        .to_owned()
-}
-
-#[test]
-fn the_platform_is_chosen_with_its_variant_through_nested_indexes() {
-    let sandbox = Sandbox::new("media");
-    let (registry, home) = (FakeRegistry::start(), Home::of(&sandbox));
-    let (own, arms, outer) = several(&registry);
-    let name = registry.reference("app");
-    let pull_for = |platform: &str| {
-        let pull = pull(&sandbox, &home, &name);
-        pull.args(["--platform", platform]).run()
-    };
-    for (platform, image) in [("linux/arm/v6", &arms[0]), ("linux/arm/v7", &arms[1])] {
-        assert_eq!(pull_for(platform).ok().line(), outer.digest());
-        assert_eq!(manifest(&sandbox, &name), image.digest(), "{platform}");
-        let other = if platform.ends_with("v6") {
-            &arms[1]
-        } else {
-            &arms[0]
-        };
-        if platform.ends_with("v6") {
-            assert_eq!(
-                registry.requests(&other.digest()).len(),
-                0,
-                "only what was asked for"
-            );
-        }
-    }
-    pull_for("linux/s390x").code(1).says("linux/s390x");
-    assert_eq!(
-        pull(&sandbox, &home, &name).run().ok().line(),
-        outer.digest()
-    );
-    assert_eq!(manifest(&sandbox, &name), own.digest());
-    // By the digest of the index, too.
-    let pinned = registry.reference(&format!("app@{}", outer.digest()));
-    assert_eq!(word(&sandbox, &home, &pinned), "own");
-}
-
-#[test]
-fn all_platforms_are_kept_if_that_is_asked_for() {
-    let sandbox = Sandbox::new("media");
-    let (registry, home) = (FakeRegistry::start(), Home::of(&sandbox));
-    let (own, arms, outer) = several(&registry);
-    let name = registry.reference("app");
-    let pull = pull(&sandbox, &home, &name)
-        .arg("--all-platforms")
-        .run()
-        .ok();
-    assert_eq!(pull.line(), outer.digest());
-    for image in arms.iter().chain([&own]) {
-        let hex = image.digest().replace("sha256:", "");
-        assert!(sandbox.root().join("blobs/sha256").join(hex).exists());
-    }
-    assert_eq!(word(&sandbox, &home, &name), "own");
-}
-
 #[test]
 fn a_digest_that_comes_with_a_tag_is_what_counts() {
     let sandbox = Sandbox::new("media");
@@ -222,70 +117,6 @@ fn a_digest_that_comes_with_a_tag_is_what_counts() {
     let both = registry.reference(&format!("app:1@{}", old.digest()));
     assert_eq!(pull(&sandbox, &home, &both).run().ok().line(), old.digest());
     assert_eq!(registry.requests("/manifests/1").len(), 0);
-}
-
-/// Pulls what cannot be an image here; nothing of it may be left.
-#[track_caller]
-fn refused(manifest: &Content, reasons: &[&str]) {
-    let sandbox = Sandbox::new("media");
-    let (registry, home) = (FakeRegistry::start(), Home::of(&sandbox));
-    // What it speaks of is there, but for the manifest's own faults.
-    let image = image("refused", 1);
-    registry.add("app:none", &image);
-    registry.add_manifest(Some("app:latest"), manifest);
-    let pull = pull(&sandbox, &home, &registry.reference("app"))
-        .run()
-        .code(1);
-    reasons.iter().fold(pull, |pull, reason| pull.says(reason));
-    assert_eq!(sandbox.mybox(["images", "--quiet"]).run().ok().stdout(), "");
-    assert_eq!(
-        registry.requests(&image.layers[0].digest()).len(),
-        0,
-        "its layer was fetched"
-    );
-}
-
-#[test]
-fn what_is_no_image_or_none_for_today_is_refused_in_words() {
-    let changed = |change: &dyn Fn(&mut Value)| {
-        image("refused", 1)
-            .with_manifest(|manifest| change(manifest))
-            .manifest
-    };
-    let foreign = changed(&|manifest| {
-        let kind = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip";
-        manifest["layers"][0]["mediaType"] = kind.into();
-        manifest["layers"][0]["urls"] = json!(["https://example.com/layer"]);
-    });
-    refused(
-        &foreign,
-        &["non-distributable", "https://example.com/layer"],
-    );
-    let schema_1 = Content::new(
-        "application/vnd.docker.distribution.manifest.v1+prettyjws",
-        json!({ "schemaVersion": 1, "name": "app", "tag": "1", "fsLayers": [] }).to_string(),
-    );
-    refused(&schema_1, &["schema 1"]);
-    let artifact = changed(&|manifest| {
-        manifest["artifactType"] = "application/vnd.example.sbom".into();
-        manifest["config"]["mediaType"] = "application/vnd.oci.empty.v1+json".into();
-    });
-    refused(
-        &artifact,
-        &["no image but an artifact", "application/vnd.example.sbom"],
-    );
-    let encrypted = changed(&|manifest| {
-        let kind = "application/vnd.oci.image.layer.v1.tar+gzip+encrypted";
-        manifest["layers"][0]["mediaType"] = kind.into();
-    });
-    refused(&encrypted, &["+encrypted"]);
-    let sha512 = changed(&|manifest| {
-        manifest["layers"][0]["digest"] = format!("sha512:{}", "ab".repeat(64)).into();
-    });
-    refused(&sha512, &["sha512:"]);
-    refused(&Content::new(INDEX, "not JSON"), &["manifest sha256:"]);
-    let both = changed(&|manifest| manifest["manifests"] = json!([]));
-    refused(&both, &["a manifest and an index"]);
 }
 
 #[test]

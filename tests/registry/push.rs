@@ -2,7 +2,8 @@
 
 use super::{Home, image, pull};
 use crate::harness::registry::{
-    DockerRegistry, FakeRegistry, Fault, Setup, TestImage, TokenServer, index_of, write_layout,
+    Content, DockerRegistry, FakeRegistry, Fault, Seen, Setup, TestImage, TokenServer, index_of,
+    write_layout,
 };
 use crate::harness::{Cmd, Rootfs, Sandbox};
 
@@ -179,87 +180,82 @@ fn an_upload_that_goes_on_at_another_host_does_not_take_the_token_there() {
     );
 }
 
+/// An image with a large layer, pulled from somewhere, and where it is to be pushed to.
+struct Large {
+    sandbox: Sandbox,
+    home: Home,
+    target: FakeRegistry,
+    from: String,
+    layer: Content,
+}
+
+impl Large {
+    fn of(bytes: usize) -> Self {
+        let sandbox = Sandbox::new("push");
+        let (source, target, home) = registries(&sandbox);
+        let image = large_image(bytes);
+        source.add("app:1", &image);
+        let from = source.reference("app:1");
+        pull(&sandbox, &home, &from).run().ok();
+        let layer = image.layers[0].clone();
+        Self {
+            sandbox,
+            home,
+            target,
+            from,
+            layer,
+        }
+    }
+
+    /// Pushes it; the chunks that were sent. What arrives must be the layer.
+    #[track_caller]
+    fn push(&self) -> Vec<String> {
+        let to = self.target.reference("app:1");
+        push(&self.sandbox, &self.home, [&self.from, &to])
+            .run()
+            .ok();
+        let arrived = self.target.blob(&self.layer.digest());
+        assert!(arrived.as_ref() == Some(&self.layer.bytes), "it is another");
+        let chunks = self.target.requests(CHUNK);
+        let range = |seen: &Seen| seen.header("content-range").unwrap_or_default().to_owned();
+        chunks.iter().map(range).collect()
+    }
+}
+
+const CHUNK: &str = "PATCH /v2/app/blobs/uploads/";
+
 #[test]
 fn a_large_layer_goes_in_chunks_and_goes_on_where_it_broke() {
-    let sandbox = Sandbox::new("push");
-    let (source, target, home) = registries(&sandbox);
     // Two chunks of 64 MiB and the rest.
-    let image = large_image(130 << 20);
-    source.add("app:1", &image);
-    let (from, to) = (source.reference("app:1"), target.reference("app:1"));
-    pull(&sandbox, &home, &from).run().ok();
+    let large = Large::of(130 << 20);
     // The second chunk does not arrive whole.
-    target.fail("PATCH /v2/app/blobs/uploads/", 1, Fault::Pass);
-    target.fail("PATCH /v2/app/blobs/uploads/", 1, Fault::Take(1 << 20));
-    push(&sandbox, &home, [&from, &to]).run().ok();
-    let ranges: Vec<String> = target
-        .requests("PATCH /v2/app/blobs/uploads/")
-        .iter()
-        .map(|seen| seen.header("content-range").unwrap_or_default().to_owned())
-        .collect();
+    large.target.fail(CHUNK, 1, Fault::Pass);
+    large.target.fail(CHUNK, 1, Fault::Take(1 << 20));
     let (first, second) = (64 << 20, 65 << 20);
     assert_eq!(
-        ranges,
+        large.push(),
         [
             format!("0-{}", first - 1),
             format!("{first}-{}", 2 * first - 1),
             format!("{second}-{}", second + first - 1),
         ]
     );
-    assert_eq!(
-        target.blob(&image.layers[0].digest()),
-        Some(image.layers[0].bytes.clone())
-    );
 }
 
 #[test]
 fn a_registry_that_wants_no_chunks_gets_the_whole() {
-    let sandbox = Sandbox::new("push");
-    let (source, target, home) = registries(&sandbox);
-    let image = large_image(70 << 20);
-    source.add("app:1", &image);
-    let (from, to) = (source.reference("app:1"), target.reference("app:1"));
-    pull(&sandbox, &home, &from).run().ok();
-    target.always("PATCH /v2/app/blobs/uploads/", Fault::Status(405, vec![]));
-    push(&sandbox, &home, [&from, &to]).run().ok();
-    assert_eq!(
-        target.blob(&image.layers[0].digest()),
-        Some(image.layers[0].bytes.clone())
-    );
-}
-
-#[test]
-fn a_registry_that_is_never_content_with_the_range_of_a_chunk_gets_the_whole() {
-    let sandbox = Sandbox::new("push");
-    let (source, target, home) = registries(&sandbox);
-    let image = large_image(70 << 20);
-    source.add("app:1", &image);
-    let (from, to) = (source.reference("app:1"), target.reference("app:1"));
-    pull(&sandbox, &home, &from).run().ok();
-    target.always("PATCH /v2/app/blobs/uploads/", Fault::Status(416, vec![]));
-    push(&sandbox, &home, [&from, &to]).run().ok();
-    assert_eq!(
-        target.blob(&image.layers[0].digest()),
-        Some(image.layers[0].bytes.clone())
-    );
-    assert_eq!(target.requests("PATCH ").len(), 1);
+    for status in [405, 416] {
+        let large = Large::of(70 << 20);
+        large.target.always(CHUNK, Fault::Status(status, vec![]));
+        assert_eq!(large.push().len(), 1, "{status}");
+    }
 }
 
 #[test]
 fn a_registry_that_asks_for_larger_chunks_gets_them() {
-    let sandbox = Sandbox::new("push");
-    let (source, target, home) = registries(&sandbox);
-    let image = large_image(70 << 20);
-    source.add("app:1", &image);
-    let (from, to) = (source.reference("app:1"), target.reference("app:1"));
-    pull(&sandbox, &home, &from).run().ok();
-    target.smallest_chunk(100 << 20);
-    push(&sandbox, &home, [&from, &to]).run().ok();
-    assert_eq!(target.requests("PATCH ").len(), 0);
-    assert_eq!(
-        target.blob(&image.layers[0].digest()),
-        Some(image.layers[0].bytes.clone())
-    );
+    let large = Large::of(70 << 20);
+    large.target.smallest_chunk(100 << 20);
+    assert_eq!(large.push(), Vec::<String>::new());
 }
 
 #[test]
