@@ -3,6 +3,7 @@
 //!
 //! Root and a few tools are needed; where one is missing the tests fail and say which.
 
+mod archives;
 mod cache;
 mod crash;
 mod dry_run;
@@ -22,4 +23,5 @@ mod registry;
 mod run;
 mod structure;
 mod terminal;
+mod verify;
 mod vm;
