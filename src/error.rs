@@ -77,6 +77,9 @@ fn hint_for(error: &anyhow::Error) -> Option<String> {
                     "`mybox images` lists the images there are, `mybox pull NAME` fetches one, \
                      `mybox import FILE|DIR NAME` makes one"
                 }
+                Store::NoSuchObject { .. } => {
+                    "`mybox layers` lists the layers there are, `mybox images` the images"
+                }
                 Store::Ambiguous { .. } => "give more digits of the id",
                 Store::SeveralTags { .. } => "name one of the tags, or use --force",
                 Store::InUse { .. } => {

@@ -120,6 +120,12 @@ pub enum Error {
         /// The text as given.
         text: String,
     },
+    /// A digest or name that fits nothing in the store.
+    #[error("there is no blob, no layer and no image {name} in the store")]
+    NoSuchObject {
+        /// The digest's beginning or the name, as given.
+        name: String,
+    },
     /// A name that fits no image.
     #[error("no such image: {name}")]
     NoSuchImage {

@@ -69,7 +69,11 @@ impl Store {
         let (plan, survey) = self.gc_plan(uses, options)?;
         let digest = match survey.digest_of(name)? {
             Some(digest) => digest,
-            None => self.find(name)?.manifest,
+            None => match self.find(name) {
+                Ok(image) => image.manifest,
+                Err(Error::NoSuchImage { name }) => return Err(Error::NoSuchObject { name }),
+                Err(error) => return Err(error),
+            },
         };
         // Probing locks is for whoever has this one.
         let _locked = self.lock_index()?;
