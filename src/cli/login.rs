@@ -47,7 +47,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: Arguments) -> Result<u8, Failure> {
-    let client = Client::new(&arguments.trust.options())?;
+    let client = Client::new(&arguments.trust.options(output::note))?;
     let credential = credential(&arguments)?;
     let stored = client.login(&arguments.registry, &credential)?;
     output::line("Login Succeeded")?;

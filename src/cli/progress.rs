@@ -1,7 +1,7 @@
 //! A pull as it goes: a bar a layer on a terminal, lines elsewhere, events as JSON for programs.
 
 use std::io::IsTerminal;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
@@ -98,6 +98,12 @@ impl Display {
     fn state(&self) -> MutexGuard<'_, State> {
         // A thread that panicked has left at worst a bar that stands still.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// For whoever has something to say beside the events.
+    pub(super) fn notes(display: &Arc<Self>) -> impl Fn(&str) + Send + Sync + 'static + use<> {
+        let display = Arc::clone(display);
+        move |text| display.note(text)
     }
 
     fn note(&self, text: &str) {

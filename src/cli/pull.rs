@@ -1,5 +1,6 @@
 //! `mybox pull`.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use clap::Args;
@@ -52,6 +53,8 @@ pub(super) struct Arguments {
 
 pub(super) fn run(places: &Places, arguments: Arguments) -> Result<u8, Failure> {
     let store = Store::open(&places.root)?;
+    let style = Style::choose(arguments.quiet, arguments.json);
+    let display = Arc::new(progress::Display::new(style));
     let request = PullRequest {
         name: arguments.name,
         platforms: match arguments.platform {
@@ -60,11 +63,9 @@ pub(super) fn run(places: &Places, arguments: Arguments) -> Result<u8, Failure> 
             None => Platforms::One(Platform::host()),
         },
         jobs: arguments.jobs.into(),
-        registry: arguments.trust.options(),
+        registry: arguments.trust.options(progress::Display::notes(&display)),
     };
-    let style = Style::choose(arguments.quiet, arguments.json);
     let started = Instant::now();
-    let display = progress::Display::new(style);
     let pulled = pull::pull(&store, &request, &|event| display.show(event));
     display.finish();
     let pulled = pulled?;

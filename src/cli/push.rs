@@ -42,6 +42,7 @@ pub(super) struct Arguments {
 
 pub(super) fn run(places: &Places, arguments: Arguments) -> Result<u8, Failure> {
     let store = Store::open(&places.root)?;
+    let display = Arc::new(Display::new(arguments.quiet));
     let destination = match arguments.destination {
         Some(destination) => destination,
         None => arguments.name.parse()?,
@@ -52,12 +53,9 @@ pub(super) fn run(places: &Places, arguments: Arguments) -> Result<u8, Failure> 
         name: arguments.name,
         destination,
         jobs: arguments.jobs.into(),
-        registry: arguments.trust.options(),
+        registry: arguments.trust.options(Display::notes(&display)),
     };
-    if !arguments.quiet {
-        output::note(&format!("pushing to {shown}"));
-    }
-    let display = Arc::new(Display::new(arguments.quiet));
+    display.note(&format!("pushing to {shown}"));
     let told = Arc::clone(&display);
     let pushed = push::push(&store, &request, Arc::new(move |event| told.show(event)));
     display.finish();
@@ -112,6 +110,18 @@ impl Display {
         }
     }
 
+    /// For whoever has something to say beside the events.
+    fn notes(display: &Arc<Self>) -> impl Fn(&str) + Send + Sync + 'static + use<> {
+        let display = Arc::clone(display);
+        move |text| display.note(text)
+    }
+
+    fn note(&self, text: &str) {
+        if !self.is_quiet {
+            self.bars.suspend(|| output::note(text));
+        }
+    }
+
     fn blob(&self, digest: Digest, size: u64) -> Blob {
         let bar = if self.is_terminal {
             self.bars.add(ProgressBar::new(size))
@@ -148,7 +158,7 @@ impl Display {
         };
         blob.bar.set_message(text.clone());
         if !self.is_terminal {
-            output::note(&format!("{}: {text}", blob.digest.short()));
+            self.note(&format!("{}: {text}", blob.digest.short()));
         }
     }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use mybox_store::Reference;
 
-use crate::registry::Options;
+use crate::registry::{Notice, Options};
 
 /// How much a registry must prove.
 #[derive(Clone, Debug, Args)]
@@ -19,11 +19,12 @@ pub(super) struct Trust {
 }
 
 impl Trust {
-    /// As the registry client takes it.
-    pub(super) fn options(&self) -> Options {
+    /// As the registry client takes it. `notice` is told when a registry has to be waited for.
+    pub(super) fn options(&self, notice: impl Fn(&str) + Send + Sync + 'static) -> Options {
         Options {
             insecure: self.insecure,
             tls_ca: self.tls_ca.clone(),
+            notice: Notice::new(notice),
         }
     }
 }

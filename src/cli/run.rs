@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, bail};
@@ -19,6 +20,7 @@ use crate::life::{self, recover};
 use crate::net::names::HostEntry;
 use crate::plan::request::{Tmpfs, Volume};
 use crate::plan::{NetworkMode, RunRequest, explain};
+use crate::registry::{self, Notice};
 
 #[derive(Debug, Args)]
 // As with Docker the last one of a flag counts: aliases and scripts put theirs before the user's.
@@ -192,10 +194,14 @@ fn bring_image(
     platform: Option<Platform>,
 ) -> anyhow::Result<String> {
     let store = Store::open(&places.root)?;
-    let display = Display::new(Style::choose(false, false));
+    let display = Arc::new(Display::new(Style::choose(false, false)));
+    let registry = registry::Options {
+        notice: Notice::new(Display::notes(&display)),
+        ..registry::Options::default()
+    };
     let started = Instant::now();
     let watch = |event| display.show(event);
-    let brought = pull::pull_for_run(&store, image, platform, policy, &watch);
+    let brought = pull::pull_for_run(&store, image, platform, policy, registry, &watch);
     display.finish();
     let brought = brought?;
     if let Some(pulled) = brought.pulled {

@@ -73,7 +73,7 @@ struct Finding {
 
 pub(super) fn run(places: &Places, arguments: &Arguments) -> Result<u8, Failure> {
     let store = Store::open(&places.root)?;
-    let registry = arguments.trust.options();
+    let registry = arguments.trust.options(output::note);
     let options = VerifyOptions {
         images: &arguments.images,
         repair: arguments.repair,

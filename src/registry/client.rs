@@ -15,7 +15,7 @@ use super::credentials::Keyring;
 use super::endpoint::Endpoint;
 use super::environment::Environment;
 use super::error::{Error, Result};
-use super::patience::asked_wait;
+use super::patience::{Notice, asked_wait};
 use super::registries::{Place, Registries};
 use super::transport::{Request, Transport, as_io, joined};
 
@@ -38,6 +38,8 @@ pub struct Options {
     pub insecure: bool,
     /// Files with certificate authorities to believe, beside the system's.
     pub tls_ca: Vec<PathBuf>,
+    /// Whom to tell when a registry has to be waited for.
+    pub notice: Notice,
 }
 
 /// A client of all registries.
@@ -158,7 +160,7 @@ impl Client {
         Ok(Self {
             insecure: options.insecure,
             registries,
-            transport: Transport::new(environment, options.tls_ca.clone()),
+            transport: Transport::new(environment, options.tls_ca.clone(), options.notice.clone()),
             auth: Authenticator::new(keyring),
         })
     }

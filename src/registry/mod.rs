@@ -30,6 +30,7 @@ mod login; //        are these credentials good?
 pub use self::client::{Client, Fetched, Options, Source, Which};
 pub use self::credentials::Credential;
 pub use self::error::{Account, Error};
+pub use self::patience::Notice;
 pub use self::transport::Content;
 pub use self::upload::{Mounted, Upload};
 

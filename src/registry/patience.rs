@@ -2,7 +2,9 @@
 //! registry says itself when it wants to be asked again.
 
 use std::error::Error as _;
+use std::fmt;
 use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use reqwest::StatusCode;
@@ -23,10 +25,35 @@ const FIRST_WAIT: Duration = Duration::from_millis(500);
 /// The longest wait that a registry may ask for.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
+/// Whom to tell that there is a wait, and why.
+#[derive(Clone, Default)]
+pub struct Notice(Option<Arc<dyn Fn(&str) + Send + Sync>>);
+
+impl Notice {
+    /// Tells `told`, a line at a time, from whatever thread.
+    pub fn new(told: impl Fn(&str) + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(told)))
+    }
+
+    fn tell(&self, text: &str) {
+        tracing::info!("{text}");
+        if let Some(told) = &self.0 {
+            told(text);
+        }
+    }
+}
+
+impl fmt::Debug for Notice {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Notice")
+    }
+}
+
 /// Asks until there is an answer that is not about the registry's own state, or until patience
 /// ends: then that answer, or the error, is the result.
 pub(super) fn patiently(
     registry: &str,
+    notice: &Notice,
     mut ask: impl FnMut() -> Result<Response>,
 ) -> Result<Response> {
     let mut tries = 0;
@@ -36,10 +63,11 @@ pub(super) fn patiently(
         match &answer {
             Ok(response) if is_transient(response.status()) && tries < TRIES => {
                 let status = response.status();
-                pause(registry, tries, asked_wait(response), &status.to_string())?;
+                let why = format!("answers {status}");
+                pause(registry, notice, tries, asked_wait(response), &why)?;
             }
             Err(error) if is_worth_a_retry(error, tries) => {
-                pause(registry, tries, None, &in_words(error))?;
+                pause(registry, notice, tries, None, &in_words(error))?;
             }
             _ => return answer,
         }
@@ -47,13 +75,20 @@ pub(super) fn patiently(
 }
 
 /// Waits before the next try: for as long as the registry asked for, if it did.
-pub(super) fn pause(registry: &str, tries: u32, asked: Option<Duration>, why: &str) -> Result<()> {
+pub(super) fn pause(
+    registry: &str,
+    notice: &Notice,
+    tries: u32,
+    asked: Option<Duration>,
+    why: &str,
+) -> Result<()> {
     let wait = asked.unwrap_or_else(|| back_off(tries));
     if wait > LONGEST_WAIT {
         let registry = registry.to_owned();
         return Err(Error::Busy { registry, wait });
     }
-    tracing::info!("{registry}: {why}: again in {wait:?}");
+    let seconds = wait.as_millis().div_ceil(1000);
+    notice.tell(&format!("{registry}: {why}; again in {seconds} s"));
     std::thread::sleep(wait);
     Ok(())
 }

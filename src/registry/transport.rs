@@ -22,7 +22,7 @@ use rustls::CertificateError;
 use super::endpoint::{Endpoint, authority_of, is_loopback, shown};
 use super::environment::Environment;
 use super::error::{Error, Result};
-use super::patience::patiently;
+use super::patience::{Notice, patiently};
 use super::tls::Certificates;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -99,18 +99,25 @@ impl Request {
 pub(super) struct Transport {
     environment: Environment,
     tls_ca: Vec<PathBuf>,
+    notice: Notice,
     clients: Mutex<HashMap<(Endpoint, String), Client>>,
     bases: Mutex<HashMap<Endpoint, Url>>,
 }
 
 impl Transport {
-    pub(super) fn new(environment: Environment, tls_ca: Vec<PathBuf>) -> Self {
+    pub(super) fn new(environment: Environment, tls_ca: Vec<PathBuf>, notice: Notice) -> Self {
         Self {
             environment,
             tls_ca,
+            notice,
             clients: Mutex::default(),
             bases: Mutex::default(),
         }
+    }
+
+    /// Whom to tell of waits.
+    pub(super) fn notice(&self) -> &Notice {
+        &self.notice
     }
 
     /// `https://host/`, or `http://host/` where that is what the registry speaks and what it may.
@@ -145,7 +152,7 @@ impl Transport {
         };
         let plain = self.url(endpoint, "http")?;
         let mut answered = &secure;
-        patiently(&endpoint.host, || match probe(&secure) {
+        patiently(&endpoint.host, &self.notice, || match probe(&secure) {
             Err(Error::Unreachable { .. } | Error::NotTls { .. }) => {
                 answered = &plain;
                 probe(&plain)
@@ -164,7 +171,9 @@ impl Transport {
         if matches!(request.body, Body::Part { .. }) {
             return self.follow(endpoint, request);
         }
-        patiently(&endpoint.host, || self.follow(endpoint, request))
+        patiently(&endpoint.host, &self.notice, || {
+            self.follow(endpoint, request)
+        })
     }
 
     fn follow(&self, endpoint: &Endpoint, request: &Request) -> Result<Response> {

@@ -122,7 +122,8 @@ impl Client {
                 Error::Status { retry_after, .. } => *retry_after,
                 _ => None,
             };
-            pause(source.registry(), tries, asked, &in_words(&error))?;
+            let notice = self.transport.notice();
+            pause(source.registry(), notice, tries, asked, &in_words(&error))?;
             session = match self.position(source, upload, &session)? {
                 // It is not where it was thought to be, or nothing was wrong with the request.
                 Some(known) if known.offset != session.offset || !is_refusal => known,

@@ -68,3 +68,17 @@ fn image(name: &str, layers: usize) -> TestImage {
 fn pull(sandbox: &Sandbox, home: &Home, name: &str) -> Cmd {
     home.run_by(sandbox.mybox(["pull", "--quiet", name]))
 }
+
+/// An image with a layer of so many bytes that do not compress.
+fn large_image(bytes: usize) -> TestImage {
+    let mut state = 1_u64;
+    let noise: Vec<u8> = std::iter::repeat_with(|| {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        (state >> 56) as u8
+    })
+    .take(bytes)
+    .collect();
+    TestImage::new([Rootfs::empty().file_with("noise", &noise, |_| {})])
+}

@@ -1,7 +1,9 @@
 //! The way to a registry: proxies, plain HTTP, answers that say to come back later, answers that
 //! are wrong.
 
-use super::{Home, image, pull};
+use std::time::Duration;
+
+use super::{Home, image, large_image, pull};
 use crate::harness::Sandbox;
 use crate::harness::registry::{
     Authority, DockerRegistry, FakeRegistry, Fault, Proxy, Setup, TokenServer,
@@ -107,6 +109,24 @@ fn a_busy_registry_is_asked_again() {
 }
 
 #[test]
+fn who_waits_for_a_registry_is_told_so() {
+    let sandbox = Sandbox::new("network");
+    let (registry, home) = (FakeRegistry::start(), Home::of(&sandbox));
+    let (name, address) = (registry.reference("app"), registry.address());
+    registry.add("app:latest", &image("busy", 1));
+    let told = format!("note: {address}: answers 429 Too Many Requests; again in 1 s\n");
+    let one = || registry.fail("/manifests/", 1, busy(429, "1"));
+    one();
+    let pull_aloud = home.run_by(sandbox.mybox(["pull", &name])).run().ok();
+    drop(pull_aloud.says(&told));
+    one();
+    assert_eq!(pull(&sandbox, &home, &name).run().ok().stderr(), "");
+    let login = sandbox.mybox(["login", "-u", "me", "-p", "pw", &address]);
+    registry.fail("GET /v2/", 1, busy(429, "1"));
+    home.run_by(login).run().ok().says(&told);
+}
+
+#[test]
 fn a_connection_that_breaks_before_the_answer_is_made_again() {
     let sandbox = Sandbox::new("network");
     let (registry, home) = (FakeRegistry::start(), Home::of(&sandbox));
@@ -121,6 +141,21 @@ fn a_connection_that_breaks_before_the_answer_is_made_again() {
             .line(),
         image.digest()
     );
+}
+
+#[test]
+fn a_registry_that_stands_still_is_asked_again_after_a_minute() {
+    let sandbox = Sandbox::new("network");
+    let (registry, home) = (FakeRegistry::start(), Home::of(&sandbox));
+    let image = large_image(100_000);
+    registry.add("app:latest", &image);
+    let layer = image.layers[0].digest();
+    registry.fail(&layer, 1, Fault::Hold(50_000));
+    let pull = pull(&sandbox, &home, &registry.reference("app"));
+    pull.timeout(Duration::from_secs(300)).run().ok();
+    let asked = registry.requests(&layer);
+    assert_eq!(asked.len(), 2, "{asked:#?}");
+    assert_eq!(asked[1].header("range"), Some("bytes=50000-"));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! `mybox push`: what is sent, what is not, and that it arrives as it was.
 
-use super::{Home, image, pull};
+use super::{Home, image, large_image, pull};
 use crate::harness::registry::{
     Content, DockerRegistry, FakeRegistry, Fault, Seen, Setup, TestImage, TokenServer, index_of,
     write_layout,
@@ -10,20 +10,6 @@ use crate::harness::{Cmd, Rootfs, Sandbox};
 /// `mybox push`, by this user.
 fn push<const N: usize>(sandbox: &Sandbox, home: &Home, words: [&str; N]) -> Cmd {
     home.run_by(sandbox.mybox(["push"]).args(words))
-}
-
-/// An image with a layer of so many bytes that do not compress.
-fn large_image(bytes: usize) -> TestImage {
-    let mut state = 1_u64;
-    let noise: Vec<u8> = std::iter::repeat_with(|| {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1);
-        (state >> 56) as u8
-    })
-    .take(bytes)
-    .collect();
-    TestImage::new([Rootfs::empty().file_with("noise", &noise, |_| {})])
 }
 
 /// One to pull from, one to push to.

@@ -163,6 +163,7 @@ pub fn pull_for_run(
     name: &str,
     platform: Option<Platform>,
     policy: PullPolicy,
+    registry: Options,
     watch: Watch<'_>,
 ) -> Result<Brought> {
     let here = match policy {
@@ -181,7 +182,7 @@ pub fn pull_for_run(
         name: name.to_owned(),
         platforms: Platforms::One(platform.unwrap_or_else(Platform::host)),
         jobs: JOBS,
-        registry: Options::default(),
+        registry,
     };
     let pulled = pull(store, &request, watch)?;
     let is_another = name.parse::<Reference>()? != pulled.reference;

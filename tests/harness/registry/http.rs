@@ -11,6 +11,9 @@ use std::time::Duration;
 /// How long a test waits for a request at most.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How long a body is held at most: for longer than anybody waits for it.
+const LONGEST_HOLD: Duration = Duration::from_secs(600);
+
 /// A request that came.
 #[derive(Clone, Debug)]
 pub(crate) struct Seen {
@@ -152,12 +155,12 @@ impl Shared {
         self.state.lock().expect("no holder panics")
     }
 
-    /// Waits until `ready`, the end of the server or of patience; whether it is.
-    fn wait_until(&self, ready: impl Fn(&State) -> bool) -> bool {
+    /// Waits until `ready`, the end of the server or of `limit`; whether it is.
+    fn wait_until(&self, limit: Duration, ready: impl Fn(&State) -> bool) -> bool {
         let waiting = |state: &mut State| !ready(state) && !self.stopping.load(Ordering::Relaxed);
         let (state, _) = self
             .changed
-            .wait_timeout_while(self.state(), PATIENCE, waiting)
+            .wait_timeout_while(self.state(), limit, waiting)
             .expect("no holder panics");
         ready(&state)
     }
@@ -220,7 +223,7 @@ impl Server {
         let matching = |seen: &&Seen| seen.line().contains(pattern);
         let enough = |state: &State| state.seen.iter().filter(matching).count() >= count;
         assert!(
-            self.shared.wait_until(enough),
+            self.shared.wait_until(PATIENCE, enough),
             "fewer than {count} requests {pattern:?} came: {:#?}",
             self.seen().iter().map(Seen::line).collect::<Vec<_>>(),
         );
@@ -364,7 +367,7 @@ fn write_reply(
     let body = &reply.body;
     if let Some(at) = reply.hold.filter(|at| *at < body.len()) {
         stream.write_all(&body[..at])?;
-        if !shared.wait_until(|state| state.released) {
+        if !shared.wait_until(LONGEST_HOLD, |state| state.released) {
             return Err(io::ErrorKind::TimedOut.into());
         }
         return stream.write_all(&body[at..]);
