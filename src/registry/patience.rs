@@ -25,12 +25,15 @@ const FIRST_WAIT: Duration = Duration::from_millis(500);
 /// The longest wait that a registry may ask for.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
+/// Is told a line at a time, from whatever thread.
+type Told = dyn Fn(&str) + Send + Sync;
+
 /// Whom to tell that there is a wait, and why.
 #[derive(Clone, Default)]
-pub struct Notice(Option<Arc<dyn Fn(&str) + Send + Sync>>);
+pub struct Notice(Option<Arc<Told>>);
 
 impl Notice {
-    /// Tells `told`, a line at a time, from whatever thread.
+    /// Tells `told`.
     pub fn new(told: impl Fn(&str) + Send + Sync + 'static) -> Self {
         Self(Some(Arc::new(told)))
     }
