@@ -7,6 +7,7 @@ mod archives;
 mod cache;
 mod crash;
 mod dry_run;
+mod durability;
 mod filesystem;
 mod gc;
 mod harness;

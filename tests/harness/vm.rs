@@ -1,18 +1,21 @@
 //! Runs a shell script on another kernel: Debian's, with nothing but cgroup v2, booted in QEMU from
 //! memory.
 //!
-//! There is no disk. The kernel unpacks a cpio archive with busybox, the modules that mybox needs,
+//! There is no disk unless a test gives it one. The kernel unpacks a cpio archive with busybox, the modules that mybox needs,
 //! `ip`, `nft`, mybox, the probe and the test's files; `tests/vm/init.sh` sets the machine up and
 //! runs the script; the serial console carries what it says, between two lines that nothing else
 //! prints. Emulation only: nested KVM hangs on the machines we have.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::io::Read;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{Cmd, fixtures, probe, requirements};
+use tempfile::TempDir;
+
+use super::{Cmd, Running, fixtures, probe, requirements};
 
 /// What the virtual machine's kernel must have loaded. What these need is found in modules.dep.
 const MODULES: &[&str] = &[
@@ -44,7 +47,40 @@ pub(crate) struct Vm {
     files: Archive,
     script: String,
     kernel_arguments: String,
+    modules: Vec<&'static str>,
+    devices: Vec<String>,
     limit: Duration,
+}
+
+/// A virtual machine that can be started any number of times, always from its beginning: only its
+/// disk remembers.
+pub(crate) struct Machine {
+    marker: String,
+    /// Has the initramfs.
+    _directory: TempDir,
+    command: Vec<OsString>,
+    limit: Duration,
+}
+
+impl Machine {
+    /// Switches it on. Its console is standard output; killing the process is a power cut: what the
+    /// machine had not handed to its disk is gone.
+    #[track_caller]
+    pub(crate) fn start(&self) -> Running {
+        self.emulator().spawn()
+    }
+
+    fn emulator(&self) -> Cmd {
+        let (program, arguments) = self.command.split_first().expect("a program");
+        Cmd::new(program).args(arguments).timeout(self.limit)
+    }
+
+    #[track_caller]
+    fn run(&self) -> Transcript {
+        let console = self.emulator().run().ok().stdout();
+        between_markers(&console.replace("\r\n", "\n"), &self.marker)
+            .unwrap_or_else(|| panic!("the script never ended:\n{console}"))
+    }
 }
 
 /// What the script left behind.
@@ -79,8 +115,33 @@ impl Vm {
             files: Archive::default(),
             script,
             kernel_arguments: "console=ttyS0 quiet loglevel=1 panic=-1 mitigations=off".to_owned(),
+            modules: MODULES.to_vec(),
+            devices: Vec::new(),
             limit: Duration::from_secs(300),
         }
+    }
+
+    /// Adds a disk, `/dev/vda`: a file that outlives the machine.
+    pub(crate) fn disk(mut self, file: &Path) -> Self {
+        self.modules.extend(["virtio_pci", "virtio_blk"]);
+        let file = file.display();
+        self.devices.extend([
+            "-drive".to_owned(),
+            format!("file={file},format=raw,if=virtio,cache=writethrough"),
+        ]);
+        self
+    }
+
+    /// Adds `eth0`: the machine is 10.0.2.15 and finds this host's loopback at 10.0.2.2.
+    pub(crate) fn network(mut self) -> Self {
+        self.modules.extend(["virtio_pci", "virtio_net"]);
+        self.devices.extend([
+            "-netdev".to_owned(),
+            "user,id=n".to_owned(),
+            "-device".to_owned(),
+            "virtio-net-pci,netdev=n,romfile=".to_owned(),
+        ]);
+        self
     }
 
     /// Adds a file.
@@ -111,7 +172,13 @@ impl Vm {
     /// Boots it, runs the script, powers it off.
     #[must_use = "whether the script succeeded is not checked"]
     #[track_caller]
-    pub(crate) fn run(mut self) -> Transcript {
+    pub(crate) fn run(self) -> Transcript {
+        self.build().run()
+    }
+
+    /// Puts everything together.
+    #[track_caller]
+    pub(crate) fn build(mut self) -> Machine {
         requirements();
         let kernel = kernel();
         let marker = marker();
@@ -122,39 +189,23 @@ impl Vm {
             .expect("directory");
         let initramfs = directory.path().join("initramfs");
         std::fs::write(&initramfs, self.files.cpio()).expect("write the initramfs");
-        let console = Cmd::new("qemu-system-x86_64")
-            .args([
-                "-accel",
-                "tcg,thread=multi",
-                "-cpu",
-                "max",
-                "-smp",
-                "2",
-                "-m",
-                "1024",
-            ])
-            .args([
-                "-nodefaults",
-                "-nographic",
-                "-no-reboot",
-                "-serial",
-                "stdio",
-            ])
-            .args(["-append", &self.kernel_arguments])
-            .arg("-kernel")
-            .arg(kernel.join("vmlinuz"))
-            .arg("-initrd")
-            .arg(initramfs)
-            .timeout(self.limit)
-            .run()
-            .ok()
-            .stdout();
-        between_markers(&console.replace("\r\n", "\n"), &marker)
-            .unwrap_or_else(|| panic!("the script never ended:\n{console}"))
+        let fixed = "qemu-system-x86_64 -accel tcg,thread=multi -cpu max -smp 2 -m 1024 \
+                     -nodefaults -nographic -no-reboot -serial stdio";
+        let mut command: Vec<OsString> = fixed.split_whitespace().map(OsString::from).collect();
+        command.extend(self.devices.iter().map(OsString::from));
+        command.extend(["-append".into(), self.kernel_arguments.into()]);
+        command.extend(["-kernel".into(), kernel.join("vmlinuz").into()]);
+        command.extend(["-initrd".into(), initramfs.into()]);
+        Machine {
+            marker,
+            _directory: directory,
+            command,
+            limit: self.limit,
+        }
     }
 
     fn install(&mut self, kernel: &Path, marker: &str) {
-        let modules = modules_in_order(&kernel.join("modules"));
+        let modules = modules_in_order(&kernel.join("modules"), &self.modules);
         let mut order = String::new();
         for module in modules {
             let name = module
@@ -258,8 +309,8 @@ fn only_entry(directory: &Path) -> PathBuf {
     entries.next().expect("apt-get download made a file").path()
 }
 
-/// Paths of [`MODULES`] and of all they need, each after those it needs.
-fn modules_in_order(directory: &Path) -> Vec<PathBuf> {
+/// Paths of the wanted modules and of all they need, each after those it needs.
+fn modules_in_order(directory: &Path, wanted: &[&str]) -> Vec<PathBuf> {
     let table = std::fs::read_to_string(directory.join("modules.dep")).expect("modules.dep");
     let builtin =
         std::fs::read_to_string(directory.join("modules.builtin")).expect("modules.builtin");
@@ -274,7 +325,7 @@ fn modules_in_order(directory: &Path) -> Vec<PathBuf> {
         })
         .collect();
     let mut order: Vec<PathBuf> = Vec::new();
-    for name in MODULES.iter().filter(|name| !builtin.contains(**name)) {
+    for name in wanted.iter().filter(|name| !builtin.contains(**name)) {
         let needed = files
             .get(*name)
             .unwrap_or_else(|| panic!("this kernel has no module {name}"));
