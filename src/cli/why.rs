@@ -141,7 +141,7 @@ fn sentence(reason: &Reason) -> String {
         })
         .collect();
     let image = if names.is_empty() {
-        format!("image {}, which has no name", reason.entry.short())
+        format!("manifest {}, which has no name", reason.entry.short())
     } else {
         names.join(", ")
     };
