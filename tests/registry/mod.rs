@@ -45,7 +45,11 @@ impl Home {
 
     /// The command, run by this user.
     fn run_by(&self, command: Cmd) -> Cmd {
-        command
+        let proxies = ["HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY"];
+        let lower = proxies.map(str::to_lowercase);
+        let names = proxies.into_iter().chain(lower.iter().map(String::as_str));
+        names
+            .fold(command, |command, name| command.env(name, ""))
             .env("HOME", &self.directory)
             .env("DOCKER_CONFIG", "")
             .env("REGISTRY_AUTH_FILE", "")
