@@ -23,6 +23,7 @@ bench:
 	fixtures/install-tools.sh test
 	cargo build --release --locked
 	unshare --net cargo bench --locked --offline --bench start
+	cargo bench --locked --offline --bench cache
 	unshare --net --mount sh -c 'ip link set lo up && cargo bench --locked --offline --bench pull'
 
 # The tests on a cgroup v2 kernel alone (they are part of `make test`).

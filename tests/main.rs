@@ -22,6 +22,7 @@ mod parallel;
 mod pull;
 mod registry;
 mod run;
+mod scale;
 mod structure;
 mod terminal;
 mod verify;

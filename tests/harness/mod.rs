@@ -28,6 +28,7 @@ mod requirements;
 mod rootfs;
 mod sandbox;
 mod selftest;
+pub(crate) mod synthetic;
 mod terminal;
 pub(crate) mod vm;
 
