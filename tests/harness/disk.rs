@@ -1,30 +1,43 @@
-//! A filesystem of its own for a test, in a file: what is allocated on it is the test's alone.
+//! A filesystem of its own for a test: what is allocated on it is the test's alone.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use super::{Cmd, Sandbox};
 
-/// An ext4 of a given size, mounted on a directory; unmounted when it is dropped.
+/// A filesystem mounted on a directory; unmounted when it is dropped.
 pub(crate) struct Disk {
     mounted_on: PathBuf,
 }
 
 impl Disk {
-    /// A new disk in the sandbox's scratch directory.
+    /// A new ext4 of a given size, in a file in the sandbox's scratch directory.
     #[track_caller]
     pub(crate) fn new(sandbox: &Sandbox, bytes: u64) -> Self {
         let image = sandbox.scratch().join("disk");
-        let mounted_on = sandbox.scratch().join("mounted");
-        std::fs::create_dir(&mounted_on).expect("a place to mount on");
         let file = File::create(&image).expect("the disk's file");
         file.set_len(bytes).expect("the disk's size");
         // Everything of it is written now: no background work changes what is allocated later.
         let options = "lazy_itable_init=0,lazy_journal_init=0";
         let make = Cmd::new("mkfs.ext4").args(["-q", "-F", "-E", options]);
         make.arg(&image).run().ok();
-        let mount = Cmd::new("mount").args(["-o", "loop"]);
-        mount.arg(&image).arg(&mounted_on).run().ok();
+        Self::mount(sandbox, Cmd::new("mount").args(["-o", "loop"]).arg(&image))
+    }
+
+    /// One in memory, for many files that no disk need ever see.
+    #[track_caller]
+    pub(crate) fn in_memory(sandbox: &Sandbox) -> Self {
+        Self::mount(
+            sandbox,
+            Cmd::new("mount").args(["-t", "tmpfs", "mybox-test"]),
+        )
+    }
+
+    #[track_caller]
+    fn mount(sandbox: &Sandbox, command: Cmd) -> Self {
+        let mounted_on = sandbox.scratch().join("mounted");
+        std::fs::create_dir(&mounted_on).expect("a place to mount on");
+        command.arg(&mounted_on).run().ok();
         Self { mounted_on }
     }
 
