@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 
+use crate::harness::registry::{FakeRegistry, Fault, TestImage};
 use crate::harness::{Cmd, Disk, Rootfs, Running, Sandbox, allocated};
 
 #[track_caller]
@@ -281,46 +282,66 @@ fn hex(digest: &Value) -> String {
 }
 
 /// One worker's next command. Most may find that another has removed the image just then.
-fn command(sandbox: &Sandbox, tars: &[Vec<u8>], worker: usize, round: usize) -> Running {
-    let number = (worker + round) % tars.len();
+fn command(sandbox: &Sandbox, sources: &Sources, worker: usize, round: usize) -> Running {
+    let number = (worker + round) % sources.tars.len();
     let name = format!("image:{number}");
     let run = |image: &str| {
         let words = ["--pull", "never", image, "cat", "/content"];
         sandbox.run(words).spawn()
     };
-    match (worker * 3 + round) % 8 {
+    let mybox = |words: &[&str]| sandbox.mybox(words).spawn();
+    match (worker * 3 + round) % 11 {
         0 | 1 => {
-            let mut import = sandbox.mybox(["import", "-", &*name]).spawn();
-            import.send(&tars[number]);
+            let mut import = mybox(&["import", "-", &name]);
+            import.send(&sources.tars[number]);
             import
         }
-        2 if round.is_multiple_of(3) => sandbox.mybox(["gc", "--unused-for", "0s"]).spawn(),
-        2 | 3 => sandbox.mybox(["gc"]).spawn(),
-        4 => sandbox.mybox(["rmi", &*name]).spawn(),
-        5 => sandbox
-            .mybox(["tag", &*name, &format!("other:{worker}")])
-            .spawn(),
+        2 if round.is_multiple_of(3) => mybox(&["gc", "--unused-for", "0s"]),
+        2 | 3 => mybox(&["gc"]),
+        4 => mybox(&["rmi", &name]),
+        5 => mybox(&["tag", &name, &format!("other:{worker}")]),
         6 => run(&name),
-        _ => run("always"),
+        7 => run("always"),
+        8 | 9 => mybox(&["pull", "--quiet", &sources.remote[number % 2]]),
+        _ => {
+            let archive = sandbox.scratch().join(format!("saved-{worker}"));
+            mybox(&["save", "-o", &archive.to_string_lossy(), "always", &name])
+        }
     }
+}
+
+/// Where images come from.
+struct Sources {
+    tars: Vec<Vec<u8>>,
+    /// Two images of a registry that share a layer.
+    remote: [String; 2],
 }
 
 /// Whatever the order: a command does its work or says that the image is not there, and what the
 /// index names at the end is there and whole.
 #[test]
-fn imports_runs_tags_removals_and_collections_at_once_lose_nothing() {
+fn pulls_imports_runs_saves_removals_and_collections_at_once_lose_nothing() {
     const WORKERS: usize = 8;
-    const ROUNDS: usize = 24;
+    const ROUNDS: usize = 33;
     let sandbox = Sandbox::new("gcchaos");
-    let content = |text: &str| Rootfs::tiny().file("content", text).tar();
-    let tars: Vec<Vec<u8>> = (0..4)
-        .map(|number| content(&format!("content {number}\n")))
-        .collect();
-    let import = sandbox.mybox(["import", "-", "always"]);
-    import.stdin(content("always\n")).run().ok();
+    let registry = FakeRegistry::start();
+    let content = |text: &str| Rootfs::tiny().file("content", text);
+    let remote = [1, 2].map(|number| {
+        let own = content(&format!("content of remote {number}\n"));
+        let shared = Rootfs::empty().file("shared", "by both");
+        let name = format!("remote:{number}");
+        registry.add(&name, &TestImage::new([shared, own]));
+        registry.reference(&name)
+    });
+    let tars = (0..4).map(|number| content(&format!("content {number}\n")).tar());
+    let sources = Sources {
+        tars: tars.collect(),
+        remote,
+    };
+    sandbox.import("always", content("always\n"));
     sandbox.mybox(["pin", "always"]).run().ok();
     for round in 0..ROUNDS {
-        let workers = (0..WORKERS).map(|worker| command(&sandbox, &tars, worker, round));
+        let workers = (0..WORKERS).map(|worker| command(&sandbox, &sources, worker, round));
         let workers: Vec<Running> = workers.collect();
         for worker in workers {
             let output = worker.wait();
@@ -330,6 +351,10 @@ fn imports_runs_tags_removals_and_collections_at_once_lose_nothing() {
             assert!(!text.contains("always"), "{text}");
         }
     }
+    for reference in &sources.remote {
+        sandbox.mybox(["pull", reference]).run().ok();
+    }
+    sandbox.mybox(["verify"]).run().ok();
     for name in names(&sandbox) {
         let text = sandbox.run([&*name, "cat", "/content"]).run().ok().stdout();
         assert!(
@@ -340,4 +365,28 @@ fn imports_runs_tags_removals_and_collections_at_once_lose_nothing() {
     assert!(names(&sandbox).contains(&"always:latest".to_owned()));
     sandbox.mybox(["gc"]).run().ok();
     assert_eq!(unsound(&sandbox.root()), Vec::<String>::new());
+}
+
+#[test]
+fn a_download_that_goes_on_is_left_alone_by_gc() {
+    let sandbox = Sandbox::new("gcpull");
+    let registry = FakeRegistry::start();
+    let image = TestImage::new([Rootfs::tiny(), Rootfs::empty().file("own", "layer")]);
+    registry.add("app:1", &image);
+    let layer = image.blobs().next().expect("a blob").digest();
+    registry.always(format!("/blobs/{layer}"), Fault::Hold(10));
+    let reference = registry.reference("app:1");
+    let pull = sandbox.mybox(["pull", &reference]).spawn();
+    registry.server().wait_for(&format!("/blobs/{layer}"), 1);
+    for words in [
+        &["gc", "--unused-for", "0s"][..],
+        &["gc", "--keep-bytes", "1"],
+    ] {
+        let _ = sandbox.mybox(words).run();
+    }
+    registry.release();
+    pull.wait().ok();
+    let requests = registry.requests(&format!("/blobs/{layer}"));
+    assert_eq!(requests.len(), 1, "it was not begun again");
+    sandbox.run([&*reference, "cat", "/own"]).run().ok();
 }

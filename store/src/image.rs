@@ -402,8 +402,11 @@ impl Store {
 
     /// Remembers that an image is used now. A store that cannot be written to has no such memory.
     pub fn used(&self, image: &Image) -> Result<()> {
-        object::touch(self.blobs(), &image.manifest.hex())
-            .on("touch", || self.blob_path(image.manifest))
+        self.touch_manifest(image.manifest)
+    }
+
+    pub(crate) fn touch_manifest(&self, manifest: Digest) -> Result<()> {
+        object::touch(self.blobs(), &manifest.hex()).on("touch", || self.blob_path(manifest))
     }
 
     /// The image id where a digest is a manifest's, else the digest itself.

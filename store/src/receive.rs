@@ -100,10 +100,16 @@ impl Store {
                 .insert(INDEX_DIGEST.to_owned(), index);
         }
         let mut locked = self.lock_index()?;
+        let entry = descriptor.clone();
         let before = locked
             .index
             .add(descriptor, reference.map(ToString::to_string).as_deref());
         locked.save()?;
+        // That it was brought again is a use, even if all of it was here.
+        let root = self.root_of(&locked.index, &entry);
+        for manifest in root.manifests() {
+            self.touch_manifest(manifest)?;
+        }
         Ok(before)
     }
 }

@@ -282,6 +282,11 @@ fn an_image_is_used_when_it_is_imported_tagged_or_stacked_and_not_when_it_is_loo
     let store = &scratch.store;
     assert!(used_by(&|| drop(scratch.import_as(&tar("x"), "app"))));
     assert!(used_by(&|| {
+        let again = "app".parse().unwrap();
+        let descriptor = image.named().clone();
+        store.name_image(descriptor, None, Some(&again)).unwrap();
+    }));
+    assert!(used_by(&|| {
         store.tag(&image, &"b".parse().unwrap()).unwrap();
     }));
     assert!(used_by(&|| drop(store.stack(&image).unwrap())));

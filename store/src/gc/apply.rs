@@ -2,12 +2,11 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{DoomedImage, DoomedObject, GcOptions, GcPlan, Planner};
+use super::{DoomedImage, DoomedObject, GcOptions, GcPlan, Planner, WhyGone};
 use crate::digest::Digest;
 use crate::error::{Context, Error, Result};
 use crate::index::LockedIndex;
 use crate::layout::Store;
-use crate::needs::Root;
 use crate::object::{Condemned, Object, Verdict};
 use crate::survey::{self, Survey, Uses};
 use crate::{dir, ingest};
@@ -33,7 +32,7 @@ impl Store {
             let plan = Planner::new(self, &survey, options).plan(&spared)?;
             let judged = self.condemn_all(&plan)?;
             // An image that has come into use keeps all it needs.
-            let held = survey.entries_of(&plan, &judged.held);
+            let held = judged.images_in_use(&plan);
             // With the manifests locked no container can begin any more.
             let in_time = survey::ask(uses)? == survey.uses;
             if held.is_empty() && in_time {
@@ -108,6 +107,19 @@ struct Judged {
 }
 
 impl Judged {
+    /// The images of a plan that need something which is in use.
+    fn images_in_use(&self, plan: &GcPlan) -> Vec<Digest> {
+        let held: HashSet<&Object> = self.held.iter().collect();
+        let objects = plan.objects.iter();
+        objects
+            .filter(|doomed| held.contains(&doomed.object))
+            .filter_map(|doomed| match doomed.why {
+                WhyGone::OfImage(image) => Some(image),
+                _ => None,
+            })
+            .collect()
+    }
+
     /// What is in use, and so keeps the plan from being carried out.
     fn in_the_way(&self) -> Option<(String, String)> {
         let held = self.held.first()?;
@@ -116,20 +128,6 @@ impl Judged {
 }
 
 impl Survey {
-    /// The entries of a plan that have one of these objects as a manifest.
-    fn entries_of(&self, plan: &GcPlan, objects: &[Object]) -> Vec<Digest> {
-        let planned: HashSet<Digest> = plan.images.iter().map(|image| image.digest).collect();
-        let roots = self.catalog.roots.iter();
-        roots
-            .filter(|root| planned.contains(&root.digest()))
-            .filter(|root| {
-                let mut manifests = root.manifests().map(Object::Blob);
-                manifests.any(|manifest| objects.contains(&manifest))
-            })
-            .map(Root::digest)
-            .collect()
-    }
-
     /// What keeps a plan from being carried out, and why.
     fn in_the_way(&self, plan: &GcPlan) -> Option<(String, String)> {
         if let Some(damage) = self.catalog.damage.first() {

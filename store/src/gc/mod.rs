@@ -9,9 +9,10 @@
 //!
 //! What goes: blobs and layers that no image needs; images that have no name; downloads nobody has
 //! touched for a day; on request images that were not used for some time, and as many more, oldest
-//! use first, as it takes to keep to a size. What stays: what containers are made of, what is
-//! pinned, what any process holds (a pull, a save, a run that is beginning), and while some entry of
-//! the index cannot be read, everything that it may need.
+//! use first, as it takes to keep to a size. What stays: what containers are made of; what is
+//! pinned; what any process holds (a pull, a save, a run that is beginning), and an image if any of
+//! what only it needs is held; and while some entry of the index cannot be read, everything that it
+//! may need.
 
 mod apply;
 mod planner;

@@ -177,12 +177,23 @@ impl<'a> Planner<'a> {
         Ok(())
     }
 
-    /// Takes an entry and all that only it still needs, unless some process has it in use.
+    /// Takes an entry and all that only it still needs, unless some process has any of that in use.
     fn doom_image(&mut self, root: &Root, used: SystemTime, why: WhyGone) -> Result<()> {
-        for manifest in root.manifests() {
-            if self.store.is_held(Object::Blob(manifest))? {
+        let mut objects: Vec<Object> = self.objects_of(root).into_iter().collect();
+        objects.sort();
+        let survey = self.survey;
+        let going: Vec<(Object, &Measured)> = objects
+            .iter()
+            .filter(|object| self.needs.get(object) == Some(&1))
+            .filter_map(|object| Some((*object, survey.objects.get(object)?)))
+            .collect();
+        for (object, _) in &going {
+            if self.store.is_held(*object)? {
                 return Ok(());
             }
+        }
+        for object in &objects {
+            *self.needs.entry(*object).or_insert(1) -= 1;
         }
         let ids = root.manifests.iter();
         self.plan.images.push(DoomedImage {
@@ -192,15 +203,8 @@ impl<'a> Planner<'a> {
             used,
             why,
         });
-        let mut objects: Vec<Object> = self.objects_of(root).into_iter().collect();
-        objects.sort();
-        for object in objects {
-            let needs = self.needs.entry(object).or_default();
-            *needs = needs.saturating_sub(1);
-            let last = *needs == 0;
-            if let Some(measured) = self.survey.objects.get(&object).filter(|_| last) {
-                self.doom(object, measured, WhyGone::OfImage(root.digest()))?;
-            }
+        for (object, measured) in going {
+            self.note(object, measured, WhyGone::OfImage(root.digest()));
         }
         Ok(())
     }
@@ -210,6 +214,11 @@ impl<'a> Planner<'a> {
         if self.store.is_held(object)? {
             return Ok(());
         }
+        self.note(object, measured, why);
+        Ok(())
+    }
+
+    fn note(&mut self, object: Object, measured: &Measured, why: WhyGone) {
         self.left = self.left.saturating_sub(measured.bytes);
         self.plan.objects.push(DoomedObject {
             object,
@@ -217,6 +226,5 @@ impl<'a> Planner<'a> {
             used: measured.used,
             why,
         });
-        Ok(())
     }
 }
