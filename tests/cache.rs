@@ -669,7 +669,7 @@ fn why_tells_everything_that_keeps_a_layer_and_when_nothing_does() {
         .mybox(["why", "nope"])
         .run()
         .code(1)
-        .says("no such image");
+        .says("no image nope");
     let _ = sandbox.mybox(["why", "0123456789ab"]).run().code(1);
     sandbox.mybox(["rm", "web"]).run().ok();
 }

@@ -171,9 +171,27 @@ impl Store {
     /// for another one is [`Error::NoSuchPlatform`]. Without a platform an image that is no choice
     /// of several is found whatever it is for.
     pub fn find_for(&self, name: &str, platform: Option<&Platform>) -> Result<Image> {
-        let index = self.index()?;
-        let meant = self.meant(&index, name)?;
-        self.choose(meant, name, platform)
+        self.read_along(|index| {
+            let meant = self.meant(index, name)?;
+            self.choose(meant, name, platform)
+        })
+    }
+
+    /// Reads what the index leads to. What fails because it was removed in between is read again
+    /// from the index as it is by then.
+    pub(crate) fn read_along<T>(&self, mut read: impl FnMut(&Index) -> Result<T>) -> Result<T> {
+        let mut index = self.index()?;
+        loop {
+            let error = match read(&index) {
+                Err(error) if !matches!(error, Error::NoSuchImage { .. }) => error,
+                answer => return answer,
+            };
+            let now = self.index()?;
+            if now == index {
+                return Err(error);
+            }
+            index = now;
+        }
     }
 
     /// The image whose manifest is an entry of the index.

@@ -9,6 +9,7 @@ use crate::blob::Held;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::layout::Store;
+use crate::oci::index::Index;
 use crate::oci::manifest::Descriptor;
 use crate::reference::Reference;
 
@@ -68,8 +69,11 @@ impl Store {
     /// Everything that a name leads to. What is not here, as other platforms of an index can be, is
     /// an error: half of it would be of use to nobody.
     pub fn outgoing(&self, name: &str) -> Result<Outgoing> {
-        let index = self.index()?;
-        let meant = self.meant(&index, name)?;
+        self.read_along(|index| self.outgoing_of(index, name))
+    }
+
+    fn outgoing_of(&self, index: &Index, name: &str) -> Result<Outgoing> {
+        let meant = self.meant(index, name)?;
         let mut references: Vec<Reference> = meant
             .root
             .names

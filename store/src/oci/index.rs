@@ -15,7 +15,7 @@ const PINNED: &str = "io.mybox.pinned";
 
 /// The index: one descriptor for each tag of each manifest, and one without a name for a manifest
 /// that has no tag.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Index {
     pub(crate) schema_version: u32,

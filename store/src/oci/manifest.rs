@@ -55,7 +55,7 @@ pub(crate) fn layer_kind(media_type: &str) -> LayerKind {
 }
 
 /// Names a blob: what it is, how long, and where.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Descriptor {
     /// What the blob is.

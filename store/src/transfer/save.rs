@@ -14,7 +14,7 @@ use crate::digest::{DiffId, Digest, Hasher};
 use crate::error::{Context, Error, Result};
 use crate::image::Image;
 use crate::layout::Store;
-use crate::oci::index::REF_NAME;
+use crate::oci::index::{Index, REF_NAME};
 use crate::oci::manifest::{self, Descriptor};
 use crate::reference::Reference;
 use crate::time::Time;
@@ -50,13 +50,19 @@ fn archive_name() -> String {
     "the archive".to_owned()
 }
 
-fn save_oci(store: &Store, names: &[String], archive: &mut Archive<'_>) -> Result<()> {
-    let index = store.index()?;
+/// What goes into an OCI archive, held.
+struct Collected {
+    blobs: BTreeMap<Digest, Held>,
+    manifests: Vec<Descriptor>,
+    for_docker: Vec<Tagged>,
+}
+
+fn collect(store: &Store, index: &Index, names: &[String]) -> Result<Collected> {
     let mut blobs: BTreeMap<Digest, Held> = BTreeMap::new();
     let mut manifests = Vec::new();
     let mut for_docker = Vec::new();
     for name in names {
-        let mut meant = store.meant(&index, name)?;
+        let mut meant = store.meant(index, name)?;
         let root = &mut meant.root;
         if let Some(damage) = root.damage.pop() {
             return Err(damage);
@@ -95,6 +101,20 @@ fn save_oci(store: &Store, names: &[String], archive: &mut Archive<'_>) -> Resul
             Err(error) => return Err(error),
         }
     }
+    Ok(Collected {
+        blobs,
+        manifests,
+        for_docker,
+    })
+}
+
+fn save_oci(store: &Store, names: &[String], archive: &mut Archive<'_>) -> Result<()> {
+    let collected = store.read_along(|index| collect(store, index, names))?;
+    let Collected {
+        blobs,
+        manifests,
+        for_docker,
+    } = collected;
     archive.file(LAYOUT, LAYOUT_CONTENT)?;
     let index = serde_json::json!({
         "schemaVersion": 2,
@@ -162,7 +182,8 @@ fn add(images: &mut Vec<Tagged>, image: Image, name: Option<Reference>) {
     }
 }
 
-fn save_docker(store: &Store, names: &[String], archive: &mut Archive<'_>) -> Result<()> {
+/// Images with all their layers' blobs, held.
+fn hold_images(store: &Store, names: &[String]) -> Result<(Vec<Tagged>, BTreeMap<Digest, Held>)> {
     let mut images = Vec::new();
     let mut held = BTreeMap::new();
     for name in names {
@@ -173,6 +194,11 @@ fn save_docker(store: &Store, names: &[String], archive: &mut Archive<'_>) -> Re
         let known: Vec<String> = image.references.iter().map(ToString::to_string).collect();
         add(&mut images, image, name_asked_for(name, &known));
     }
+    Ok((images, held))
+}
+
+fn save_docker(store: &Store, names: &[String], archive: &mut Archive<'_>) -> Result<()> {
+    let (images, held) = store.read_along(|_| hold_images(store, names))?;
     let mut written = BTreeSet::new();
     let mut entries = Vec::new();
     for (image, tags) in &images {
