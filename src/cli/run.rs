@@ -250,6 +250,7 @@ fn request(arguments: Arguments) -> anyhow::Result<RunRequest> {
     };
     Ok(RunRequest {
         image: arguments.image,
+        platform: arguments.platform,
         command: arguments.command,
         entrypoint: arguments.entrypoint,
         name: arguments.name,

@@ -67,7 +67,7 @@ pub fn run(
 ) -> Result<Ending, RunFailed> {
     let proof = SingleThreaded::check()?;
     let store = Store::open(&places.root)?;
-    let image = store.find(&request.image)?;
+    let image = store.find_for(&request.image, request.platform.as_ref())?;
     // Held until the end: nobody removes a layer that is in use.
     let layers = store.stack(&image)?;
     let Prepared {
@@ -118,7 +118,7 @@ fn undo_start(places: &Places, claim: Claim, failed: RunFailed) -> RunFailed {
 /// The plan of a run, with nothing made, claimed or changed.
 pub fn dry_run(places: &Places, request: &RunRequest) -> anyhow::Result<RunPlan> {
     let store = Store::open(&places.root)?;
-    let image = store.find(&request.image)?;
+    let image = store.find_for(&request.image, request.platform.as_ref())?;
     let layers = store.stack(&image)?;
     let given = prepare::peek(places, request, &layers)?;
     Ok(plan::plan(request, &image.config, given)?)

@@ -160,6 +160,32 @@ fn all_platforms_are_kept_with_their_index() {
 }
 
 #[test]
+fn of_several_platforms_that_are_there_the_one_that_is_asked_for_runs() {
+    let (sandbox, registry) = (Sandbox::new("pull"), FakeRegistry::start());
+    // Both have programs of this machine: which one runs is told by a file.
+    let layer = |name: &str| [Rootfs::tiny().file("platform", name)];
+    let images = [
+        TestImage::for_platform("s390x", layer("s390x")),
+        TestImage::new(layer("here")),
+    ];
+    add_index(&registry, "app:latest", &images);
+    let name = registry.reference("app");
+    let pull_all = ["pull", "--quiet", "--all-platforms", &name];
+    sandbox.mybox(pull_all).run().ok();
+    let read = |platform: &[&str]| {
+        let words = ["run", "--rm", "--network", "none"];
+        let command = sandbox.mybox(words).args(platform);
+        command
+            .args([&*name, "probe", "cat", "/platform"])
+            .run()
+            .ok()
+            .stdout()
+    };
+    assert_eq!(read(&[]), "here");
+    assert_eq!(read(&["--platform", "linux/s390x"]), "s390x");
+}
+
+#[test]
 fn an_index_in_an_index_is_followed_and_an_endless_one_is_not() {
     let (sandbox, registry) = (Sandbox::new("pull"), FakeRegistry::start());
     let images = [TestImage::new([Rootfs::empty().file("deep", "deep")])];

@@ -199,12 +199,10 @@ pub fn pull_for_run(
 /// What an image is called in the store: its own name, or what registries.conf makes of a short
 /// one. None if it is not there, or not for the platform.
 pub fn name_here(store: &Store, name: &str, platform: Option<&Platform>) -> Result<Option<String>> {
-    let is_here = |name: &str| match store.find(name) {
-        Ok(image) => {
-            let suits = |wanted: &Platform| wanted.suits(&image.config.platform()).is_some();
-            Ok(platform.is_none_or(suits))
-        }
-        Err(mybox_store::Error::NoSuchImage { .. }) => Ok(false),
+    use mybox_store::Error::{NoSuchImage, NoSuchPlatform};
+    let is_here = |name: &str| match store.find_for(name, platform) {
+        Ok(_) => Ok(true),
+        Err(NoSuchImage { .. } | NoSuchPlatform { .. }) => Ok(false),
         Err(error) => Err(error),
     };
     if is_here(name)? {
