@@ -143,6 +143,37 @@ fn what_came_from_a_registry_is_fetched_again_and_only_what_is_damaged() {
 }
 
 #[test]
+fn nothing_that_comes_and_goes_meanwhile_is_called_damage() {
+    let sandbox = Sandbox::new("verify");
+    sandbox.import("base", Rootfs::empty().file("f", "base"));
+    let script = r#"
+        for round in $(seq 12); do
+            "$0" import --quiet "$1" "here:$round" >/dev/null || exit 1
+            "$0" tag "here:$round" "there:$round" || exit 1
+            "$0" rmi "here:$round" "there:$round" >/dev/null || exit 1
+            "$0" gc >/dev/null || exit 1
+        done
+    "#;
+    let rootfs = (0..60).fold(Rootfs::empty(), |rootfs, number| {
+        rootfs.file(&format!("f{number}"), "x")
+    });
+    let tar = sandbox.scratch().join("rootfs.tar");
+    std::fs::write(&tar, rootfs.tar()).expect("a tar");
+    let changing = sandbox
+        .mybox::<&str>([])
+        .through(["sh", "-c", script])
+        .arg(&tar)
+        .spawn();
+    let mut verified = 0;
+    while !changing.has_ended() {
+        sandbox.mybox(["verify"]).run().ok();
+        verified += 1;
+    }
+    changing.wait().ok();
+    assert!(verified > 1, "there was no time to verify");
+}
+
+#[test]
 fn records_of_containers_are_looked_at() {
     let sandbox = Sandbox::new("verify");
     sandbox.import_tiny();

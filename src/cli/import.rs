@@ -119,13 +119,13 @@ fn import_stream(
 }
 
 /// Progress as a bar on a terminal, and not at all elsewhere; warnings everywhere.
-struct Display {
+pub(super) struct Display {
     bar: ProgressBar,
     quiet: bool,
 }
 
 impl Display {
-    fn new(quiet: bool) -> Self {
+    pub(super) fn new(quiet: bool) -> Self {
         let bar = if quiet || !std::io::stderr().is_terminal() {
             ProgressBar::hidden()
         } else {
@@ -134,7 +134,7 @@ impl Display {
         Self { bar, quiet }
     }
 
-    fn show(&mut self, progress: Progress) {
+    pub(super) fn show(&mut self, progress: Progress) {
         match progress {
             Progress::Reading { bytes, total } => self.bytes("reading", bytes, total),
             Progress::Packing { bytes, .. } => self.bytes("packing", bytes, None),
@@ -176,7 +176,7 @@ impl Display {
         self.bar.suspend(|| output::note(&text));
     }
 
-    fn finish(&self) {
+    pub(super) fn finish(&self) {
         self.bar.finish_and_clear();
     }
 }

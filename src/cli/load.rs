@@ -9,6 +9,7 @@ use clap::Args;
 use mybox_store::{Loaded, Store};
 use serde::Serialize;
 
+use super::import::Display;
 use super::output;
 use crate::container::Places;
 use crate::error::Failure;
@@ -44,11 +45,12 @@ struct Row {
 
 pub(super) fn run(places: &Places, arguments: &Arguments) -> Result<u8, Failure> {
     let store = Store::open(&places.root)?;
+    let mut display = Display::new(arguments.quiet);
     let loaded = match &arguments.input {
         Some(path) if path.as_os_str() != "-" => {
             let name = path.display().to_string();
             let mut file = File::open(path).with_context(|| format!("open {name}"))?;
-            load(&store, &mut file, &name)?
+            load(&store, &mut file, &name, &mut display)?
         }
         _ => {
             let stdin = io::stdin();
@@ -56,7 +58,7 @@ pub(super) fn run(places: &Places, arguments: &Arguments) -> Result<u8, Failure>
                 let error = anyhow!("standard input is a terminal; name a file with --input");
                 return Err(error.into());
             }
-            load(&store, &mut stdin.lock(), "standard input")?
+            load(&store, &mut stdin.lock(), "standard input", &mut display)?
         }
     };
     if arguments.json {
@@ -74,8 +76,15 @@ pub(super) fn run(places: &Places, arguments: &Arguments) -> Result<u8, Failure>
     Ok(0)
 }
 
-fn load(store: &Store, input: &mut dyn Read, name: &str) -> mybox_store::Result<Vec<Loaded>> {
-    store.load(input, name, &mut |_| {})
+fn load(
+    store: &Store,
+    input: &mut dyn Read,
+    name: &str,
+    display: &mut Display,
+) -> mybox_store::Result<Vec<Loaded>> {
+    let loaded = store.load(input, name, &mut |progress| display.show(progress));
+    display.finish();
+    loaded
 }
 
 impl Row {

@@ -43,6 +43,8 @@ struct Plan {
     entries: Vec<(Descriptor, Option<Reference>, Digest)>,
     /// Blobs that are published.
     blobs: BTreeSet<Digest>,
+    /// The manifests of images.
+    manifests: BTreeSet<Digest>,
     /// Manifests made here, for archives that have none.
     made: Vec<Vec<u8>>,
     /// What each layer is laid down from.
@@ -169,6 +171,10 @@ impl Store {
             }
         }
         rustix::fs::fsync(self.blobs()).on("flush", || "the directory of blobs".to_owned())?;
+        // Loading is a use, of what was there as well.
+        for manifest in &plan.manifests {
+            self.touch_manifest(*manifest)?;
+        }
         for (descriptor, reference, _) in &plan.entries {
             let name = reference.as_ref().map(ToString::to_string);
             locked.index.add(descriptor.clone(), name.as_deref());
@@ -253,6 +259,7 @@ impl<'a> Planner<'a> {
         self.plan.blobs.insert(digest);
         match Document::parse(&bytes, &descriptor.media_type) {
             Ok(Document::Image(manifest)) => {
+                self.plan.manifests.insert(digest);
                 self.image(&manifest)?;
                 Ok(Some(manifest.config.digest))
             }
@@ -347,6 +354,7 @@ impl<'a> Planner<'a> {
             let bytes =
                 serde_json::to_vec(&manifest).map_err(|error| Error::json("a manifest", error))?;
             let entry = Descriptor::of_document(MANIFEST, &bytes, None);
+            self.plan.manifests.insert(entry.digest);
             let id = config.digest;
             let mut names = Vec::new();
             for tag in image.repo_tags.unwrap_or_default() {
