@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Rootfs, Sandbox, allocated};
+use crate::harness::registry::{FakeRegistry, TestImage, index_of};
+use crate::harness::{Disk, Rootfs, Sandbox, allocated};
 
 #[track_caller]
 fn json_of<const N: usize>(sandbox: &Sandbox, words: [&str; N]) -> Value {
@@ -696,4 +697,88 @@ fn an_image_that_cannot_be_read_hides_no_other() {
         .ok();
     let kept = kept.says("nobody knows what it needs");
     assert_eq!(kept.stdout(), "Nothing to collect\n");
+}
+
+#[test]
+fn a_store_that_cannot_be_written_to_is_looked_at_all_the_same() {
+    let sandbox = Sandbox::new("readonly");
+    let disk = Disk::in_memory(&sandbox);
+    let mybox = |words: &[&str]| {
+        let command = sandbox.mybox(words.iter());
+        command.env("MYBOX_ROOT", disk.path())
+    };
+    for content in ["old", "new"] {
+        let import = mybox(&["import", "-", "app:1"]);
+        import.stdin(text(content, 8).tar()).run().ok();
+    }
+    disk.make_read_only();
+    for words in [
+        &["images"][..],
+        &["history", "app:1"],
+        &["inspect", "app:1"],
+        &["layers"],
+        &["layers", "--tree"],
+        &["layers", "app:1"],
+        &["df", "-v"],
+        &["why", "app:1"],
+    ] {
+        mybox(words).run().ok();
+    }
+    let dry = mybox(&["gc", "--dry-run"]).run().ok();
+    let dry = dry
+        .says("the plan cannot be kept")
+        .says("Read-only file system");
+    assert!(dry.stdout().contains("it has no name and no container"));
+    for words in [&["gc"][..], &["pin", "app:1"], &["rmi", "app:1"]] {
+        let _ = mybox(words).run().code(1).says("Read-only file system");
+    }
+}
+
+#[test]
+fn of_a_name_for_several_platforms_this_machines_is_listed_and_with_all_every_one() {
+    let sandbox = Sandbox::new("platforms");
+    let registry = FakeRegistry::start();
+    let host = mybox_store::Platform::host().to_string();
+    let images = [host.as_str(), "linux/s390x"].map(|platform| {
+        let architecture = platform.strip_prefix("linux/").expect("linux");
+        TestImage::for_platform(architecture, [Rootfs::tiny().file("for", platform)])
+    });
+    let index = index_of(&images);
+    for image in &images {
+        registry.add("all", image);
+    }
+    registry.add_manifest(Some("all:1"), &index);
+    let reference = registry.reference("all:1");
+    let pull = sandbox.mybox(["pull", "--all-platforms", &reference]);
+    pull.run().ok();
+    let platforms = |words: &[&str]| -> Vec<String> {
+        let images = sandbox.mybox(["images", "--json"]).args(words);
+        let images = images.run().ok().stdout_json();
+        let rows = images.as_array().expect("a list").iter();
+        let mut platforms: Vec<String> = rows
+            .map(|row| row["platform"].as_str().expect("a platform").to_owned())
+            .collect();
+        platforms.sort();
+        platforms
+    };
+    assert_eq!(platforms(&[]), std::slice::from_ref(&host));
+    assert_eq!(platforms(&["--all"]), [host, "linux/s390x".to_owned()]);
+    let table = sandbox
+        .mybox(["images", "-a", "--digests"])
+        .run()
+        .ok()
+        .stdout();
+    assert!(
+        table.contains("PLATFORM") && table.contains("linux/s390x"),
+        "{table}"
+    );
+    assert_eq!(table.matches(&index.digest()).count(), 2, "{table}");
+    let inspected = inspect(&sandbox, &reference);
+    let digests = inspected["repoDigests"].as_array().expect("a list");
+    assert_eq!(digests.len(), 2);
+    // The tag keeps the other platform's layer.
+    sandbox.mybox(["gc"]).run().ok();
+    assert_eq!(platforms(&["--all"]).len(), 2);
+    sandbox.mybox(["rmi", &reference]).run().ok();
+    assert!(platforms(&["--all"]).is_empty());
 }

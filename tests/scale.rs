@@ -56,6 +56,16 @@ fn a_thousand_images_over_five_thousand_layers_are_told_without_reading_a_layer(
     assert_eq!(everything["bytes"], df["images"]["bytes"]);
     let tree = mybox(&["layers", "--tree"]).run().ok().stdout();
     assert!(tree.contains(&format!("{IMAGES} images over {LAYERS} layers")));
+    // Each object is locked before it goes, but not all at once.
+    let few = ["prlimit", "--nofile=1024"];
+    let gc = mybox(&["gc", "--unused-for", "0s", "--json"]).through(few);
+    let gone = json(gc);
+    assert_eq!(count(&gone["objects"]), 2 * (LAYERS + IMAGES));
+    assert_eq!(gone["left"], Value::Array(Vec::new()));
+    for directory in ["blobs/sha256", "layers"] {
+        let left = std::fs::read_dir(memory.path().join(directory)).expect("a listing");
+        assert_eq!(left.count(), 0, "{directory}");
+    }
 }
 
 #[test]

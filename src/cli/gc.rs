@@ -108,7 +108,7 @@ pub(super) fn run(places: &Places, arguments: &Arguments) -> Result<u8, Failure>
         unreadable(&survey.catalog.damage);
         (plan, None)
     } else {
-        // All that goes is locked first, each by a descriptor of its own.
+        // All of a plan that was kept is locked at once, each object by a descriptor of its own.
         process::allow_many_descriptors().context("allow many open files")?;
         let done = match &arguments.plan {
             Some(id) => store.gc_apply(&uses, id)?,

@@ -123,10 +123,7 @@ impl Walk<'_> {
         if !root.need(descriptor.digest) {
             return Ok(());
         }
-        if depth > DEEPEST {
-            let reason = format!("indexes are nested deeper than {DEEPEST}");
-            return Err(Error::damaged(descriptor.digest, reason));
-        }
+        check_depth(descriptor, depth)?;
         let bytes = self.store.read_blob(descriptor.digest)?;
         if !may_run(descriptor) {
             return self.unknown(&bytes, descriptor, depth, root);
@@ -177,14 +174,40 @@ impl Walk<'_> {
         let mut found = Vec::new();
         descriptors_in(&document, &mut found);
         for child in &found {
-            if child.is_manifest() || child.is_index() {
-                self.children(std::slice::from_ref(child), depth, root);
-            } else {
-                root.need(child.digest);
+            let new = root.need(child.digest);
+            let document = child.is_manifest() || child.is_index();
+            if new
+                && document
+                && let Err(error) = self.unknown_document(child, depth + 1, root)
+            {
+                root.damage.push(error);
             }
         }
         Ok(())
     }
+
+    /// A manifest in something that is no image or index: whatever it is, it is no image by that.
+    fn unknown_document(
+        &self,
+        descriptor: &Descriptor,
+        depth: usize,
+        root: &mut Root,
+    ) -> Result<()> {
+        check_depth(descriptor, depth)?;
+        match self.store.read_blob(descriptor.digest) {
+            Ok(bytes) => self.unknown(&bytes, descriptor, depth, root),
+            Err(error) if error.is_not_found() => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn check_depth(descriptor: &Descriptor, depth: usize) -> Result<()> {
+    if depth > DEEPEST {
+        let reason = format!("indexes are nested deeper than {DEEPEST}");
+        return Err(Error::damaged(descriptor.digest, reason));
+    }
+    Ok(())
 }
 
 /// Whether a manifest may be that of an image that runs somewhere. Attestations are for the
@@ -195,7 +218,8 @@ fn may_run(descriptor: &Descriptor) -> bool {
         .is_none_or(|platform| platform.os != "unknown")
 }
 
-/// serde_json bounds how deep a document is, and with it this recursion.
+/// serde_json bounds how deep a document is, and with it this recursion. A subject is what a
+/// signature is about: it does not need it, and goes when nobody else does.
 fn descriptors_in(value: &serde_json::Value, found: &mut Vec<Descriptor>) {
     match value {
         serde_json::Value::Object(fields) => {
@@ -203,7 +227,8 @@ fn descriptors_in(value: &serde_json::Value, found: &mut Vec<Descriptor>) {
             if let Ok(descriptor) = serde_json::from_value(value.clone()) {
                 found.push(descriptor);
             }
-            fields.values().for_each(|one| descriptors_in(one, found));
+            let fields = fields.iter().filter(|(key, _)| *key != "subject");
+            fields.for_each(|(_, one)| descriptors_in(one, found));
         }
         serde_json::Value::Array(values) => {
             values.iter().for_each(|one| descriptors_in(one, found));

@@ -154,23 +154,26 @@ impl Store {
         }))
     }
 
-    /// Removes what was condemned; the bytes that gives back.
-    pub(crate) fn carry_out(&self, condemned: Condemned) -> Result<u64> {
-        let Condemned {
-            object,
-            bytes,
-            lock,
-        } = condemned;
-        let path = || self.path_of(object);
-        let (parent, name) = self.place_of(object);
-        if let Object::Layer(_) = object {
-            let trash = ingest::discard(self.ingest(), parent, &name, lock).on("remove", path)?;
-            rustix::fs::fsync(parent).on("flush", path)?;
-            drop(trash);
-        } else {
-            rustix::fs::unlinkat(parent, &*name, AtFlags::empty()).on("remove", path)?;
+    /// Removes what was condemned; the bytes that gives back. Layers go out of sight first and all
+    /// together, so that one flush stands between that and the end of their files.
+    pub(crate) fn carry_out(&self, condemned: impl IntoIterator<Item = Condemned>) -> Result<u64> {
+        let mut trash = Vec::new();
+        let mut freed = 0;
+        for one in condemned {
+            let path = || self.path_of(one.object);
+            let (parent, name) = self.place_of(one.object);
+            if let Object::Layer(_) = one.object {
+                let layer = ingest::discard(self.ingest(), parent, &name, one.lock);
+                trash.push(layer.on("remove", path)?);
+            } else {
+                rustix::fs::unlinkat(parent, &*name, AtFlags::empty()).on("remove", path)?;
+            }
+            freed += one.bytes;
         }
-        Ok(bytes)
+        if !trash.is_empty() {
+            rustix::fs::fsync(self.layers()).on_path("flush", self.root())?;
+        }
+        Ok(freed)
     }
 
     fn place_of(&self, object: Object) -> (BorrowedFd<'_>, String) {

@@ -76,7 +76,7 @@ impl Store {
         self.delete_unneeded(&locked, blobs, layers, &mut Removed::default())?;
         for blob in blobs {
             if let Verdict::Condemned(partial) = self.condemn(Object::Partial(*blob))? {
-                self.carry_out(partial)?;
+                self.carry_out([partial])?;
             }
         }
         Ok(())

@@ -114,9 +114,7 @@ impl Store {
         if !self.catalog_of(&locked.index)?.damage.is_empty() {
             return Ok(());
         }
-        for one in condemned {
-            removed.freed_bytes += self.carry_out(one)?;
-        }
+        removed.freed_bytes += self.carry_out(condemned)?;
         let blobs: Vec<Digest> = gone
             .iter()
             .flat_map(|root| root.blobs.iter().copied())
@@ -151,17 +149,19 @@ impl Store {
         let blobs = blobs.iter().map(|digest| Object::Blob(*digest));
         let layers = layers.iter().map(|layer| Object::Layer(*layer));
         let mut seen = HashSet::new();
+        let mut condemned = Vec::new();
         for object in blobs.chain(layers) {
             if needed.contains(&object) || !seen.insert(object) {
                 continue;
             }
-            if let Verdict::Condemned(condemned) = self.condemn(object)? {
-                removed.freed_bytes += self.carry_out(condemned)?;
+            if let Verdict::Condemned(one) = self.condemn(object)? {
+                condemned.push(one);
                 if let Object::Layer(layer) = object {
                     removed.deleted_layers.push(layer);
                 }
             }
         }
+        removed.freed_bytes += self.carry_out(condemned)?;
         Ok(())
     }
 }

@@ -193,6 +193,28 @@ fn what_is_no_image_keeps_its_blobs_and_is_not_listed() {
 }
 
 #[test]
+fn a_signature_is_no_name_of_what_it_signs_and_does_not_keep_it() {
+    let scratch = Scratch::new();
+    let layout = Layout(scratch.store.root());
+    let image = layout.image("linux/amd64", &[tar("x")]);
+    layout.enter(image.clone(), "app:1");
+    let config = layout.blob("application/vnd.oci.empty.v1+json", b"{}");
+    let signature = json!({
+        "schemaVersion": 2,
+        "artifactType": "application/x.signature",
+        "config": config,
+        "layers": [layout.blob("application/x.signature", b"signed")],
+        "subject": image,
+    });
+    layout.enter(layout.manifest(&signature), "app:signature");
+    let images = scratch.store.images().unwrap();
+    assert_eq!((images.len(), images[0].references.len()), (1, 1));
+    scratch.store.remove("app:1", false, &no_uses).unwrap();
+    // The signature, its config and its content.
+    assert_eq!(scratch.leftovers().len(), 3, "{:?}", scratch.leftovers());
+}
+
+#[test]
 fn platforms_that_were_never_brought_here_are_no_damage() {
     let scratch = Scratch::new();
     let layout = Layout(scratch.store.root());

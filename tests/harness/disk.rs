@@ -41,6 +41,13 @@ impl Disk {
         Self { mounted_on }
     }
 
+    /// Nothing can be written to it any more.
+    #[track_caller]
+    pub(crate) fn make_read_only(&self) {
+        let remount = Cmd::new("mount").args(["-o", "remount,ro"]);
+        remount.arg(&self.mounted_on).run().ok();
+    }
+
     /// Where it is mounted.
     pub(crate) fn path(&self) -> &Path {
         &self.mounted_on

@@ -8,7 +8,7 @@ use crate::error::{Context, Error, Result};
 use crate::index::LockedIndex;
 use crate::layout::Store;
 use crate::object::{Condemned, Object, Verdict};
-use crate::survey::{self, Survey, Uses};
+use crate::survey::{self, Survey, Use, Uses};
 use crate::{dir, ingest};
 
 /// What a collection did.
@@ -22,24 +22,109 @@ pub struct Collected {
     pub freed_bytes: u64,
 }
 
+/// Objects that are locked at once, at least while each image goes as a whole.
+const PART: usize = 500;
+
+impl Collected {
+    /// To be added to.
+    fn nothing_of(plan: &GcPlan) -> Self {
+        Self {
+            plan: plan.with(Vec::new(), Vec::new()),
+            left: Vec::new(),
+            freed_bytes: 0,
+        }
+    }
+
+    fn add(&mut self, part: Self) {
+        self.plan.images.extend(part.plan.images);
+        self.plan.objects.extend(part.plan.objects);
+        self.left.extend(part.left);
+        self.freed_bytes += part.freed_bytes;
+    }
+}
+
+impl GcPlan {
+    fn with(&self, images: Vec<DoomedImage>, objects: Vec<DoomedObject>) -> Self {
+        Self {
+            images,
+            objects,
+            ..*self
+        }
+    }
+
+    /// The plan in pieces of about so many objects, to be carried out in this order: an object goes
+    /// with the last of the images that need it.
+    fn parts(&self, most: usize) -> Vec<Self> {
+        let mut of_images: HashMap<Digest, Vec<DoomedObject>> = HashMap::new();
+        let mut others = Vec::new();
+        for object in &self.objects {
+            match object.why {
+                WhyGone::OfImage(image) => {
+                    of_images.entry(image).or_default().push(object.clone());
+                }
+                _ => others.push(object.clone()),
+            }
+        }
+        let pieces = others.chunks(most);
+        let mut parts: Vec<Self> = pieces
+            .map(|objects| self.with(Vec::new(), objects.to_vec()))
+            .collect();
+        for image in &self.images {
+            let objects = of_images.remove(&image.digest).unwrap_or_default();
+            let room = |part: &&mut Self| part.objects.len() + objects.len() <= most;
+            match parts.last_mut().filter(room) {
+                Some(part) => {
+                    part.images.push(image.clone());
+                    part.objects.extend(objects);
+                }
+                None => parts.push(self.with(vec![image.clone()], objects)),
+            }
+        }
+        parts
+    }
+}
+
 impl Store {
     /// Plans a collection and carries it out. What comes into use in between is left.
     pub fn gc(&self, uses: Uses<'_>, options: &GcOptions) -> Result<Collected> {
         let mut locked = self.lock_index()?;
         let mut spared = HashSet::new();
+        let mut collected: Option<Collected> = None;
         loop {
             let survey = self.survey_of(&locked.index, uses)?;
             let plan = Planner::new(self, &survey, options).plan(&spared)?;
-            let judged = self.condemn_all(&plan)?;
-            // An image that has come into use keeps all it needs.
-            let held = judged.images_in_use(&plan);
-            // With the manifests locked no container can begin any more.
-            let in_time = survey::ask(uses)? == survey.uses;
-            if held.is_empty() && in_time {
-                return self.carry_out_all(&mut locked, plan, judged);
+            let done = collected.get_or_insert_with(|| Collected::nothing_of(&plan));
+            let in_use = self.gc_by_parts(&mut locked, uses, plan, done)?;
+            match (in_use, collected.take()) {
+                (None, Some(done)) => return Ok(done),
+                // Images that have come into use keep all they need: planned again without them.
+                (in_use, done) => {
+                    spared.extend(in_use.into_iter().flatten());
+                    collected = done;
+                }
             }
-            spared.extend(held);
         }
+    }
+
+    /// Carries out a plan part by part, each of no more objects than a process may have open. Stops
+    /// where something has come into use; the images that need it.
+    fn gc_by_parts(
+        &self,
+        locked: &mut LockedIndex<'_>,
+        uses: Uses<'_>,
+        plan: GcPlan,
+        done: &mut Collected,
+    ) -> Result<Option<Vec<Digest>>> {
+        for part in plan.parts(PART) {
+            let judged = self.condemn_all(&part)?;
+            // Asked again: with the manifests locked no container can begin any more.
+            let in_use = judged.images_in_use(&part, &survey::ask(uses)?);
+            if !in_use.is_empty() {
+                return Ok(Some(in_use));
+            }
+            done.add(self.carry_out_all(locked, part, judged)?);
+        }
+        Ok(None)
     }
 
     /// Carries out a plan that was kept: all of it, or nothing if any of its objects was used or has
@@ -85,10 +170,7 @@ impl Store {
             images.for_each(|image| locked.index.remove(image.digest));
             locked.save()?;
         }
-        let mut freed_bytes = 0;
-        for one in judged.condemned {
-            freed_bytes += self.carry_out(one)?;
-        }
+        let freed_bytes = self.carry_out(judged.condemned)?;
         rustix::fs::fsync(self.blobs()).on_path("flush", self.root())?;
         Ok(Collected {
             plan,
@@ -107,12 +189,13 @@ struct Judged {
 }
 
 impl Judged {
-    /// The images of a plan that need something which is in use.
-    fn images_in_use(&self, plan: &GcPlan) -> Vec<Digest> {
-        let held: HashSet<&Object> = self.held.iter().collect();
+    /// The images of a plan that need something which is in use, or that containers are made of.
+    fn images_in_use(&self, plan: &GcPlan, uses: &[Use]) -> Vec<Digest> {
+        let manifests = uses.iter().map(|one| Object::Blob(one.manifest));
+        let in_use: HashSet<Object> = self.held.iter().copied().chain(manifests).collect();
         let objects = plan.objects.iter();
         objects
-            .filter(|doomed| held.contains(&doomed.object))
+            .filter(|doomed| in_use.contains(&doomed.object))
             .filter_map(|doomed| match doomed.why {
                 WhyGone::OfImage(image) => Some(image),
                 _ => None,

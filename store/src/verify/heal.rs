@@ -84,7 +84,7 @@ impl Healer<'_> {
         let _locked = self.store.lock_index()?;
         Ok(match self.store.condemn(object)? {
             Verdict::Condemned(condemned) => {
-                self.store.carry_out(condemned)?;
+                self.store.carry_out([condemned])?;
                 Outcome::Healed("removed, since nothing needs it")
             }
             Verdict::Gone => Outcome::Healed("removed meanwhile"),
