@@ -1,10 +1,10 @@
 //! One blob over the network: from where it stopped, again after each interruption.
 
-use std::io::Read;
+use std::io::{self, Read};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use mybox_store::{Descriptor, Digest, Partial};
 
 use super::LayerEvent;
@@ -15,53 +15,14 @@ const BUFFER: usize = 128 << 10;
 const FRUITLESS: u32 = 5;
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 
-/// Fetches what is missing of a blob; how many bytes came, or `None` if `stop` ended it early.
-pub(super) fn download(
-    client: &Client,
-    source: &Source,
-    digest: Digest,
-    partial: &mut Partial,
-    stop: &dyn Fn() -> bool,
-    tell: &dyn Fn(LayerEvent),
-) -> Result<Option<u64>> {
-    let first = partial.have();
-    let mut fruitless = 0;
-    while partial.have() < partial.size() {
-        let before = partial.have();
-        match stretch(client, source, digest, partial, stop, tell) {
-            Ok(()) if partial.have() == partial.size() => break,
-            ended => {
-                if stop() {
-                    return Ok(None);
-                }
-                let error = match ended {
-                    // Not the connection's fault: the bytes do not fit, or the disk is full.
-                    Err(Ended::Other(error)) => return Err(error),
-                    Err(Ended::Cut(error)) => error,
-                    Ok(()) => anyhow::anyhow!("the connection ended early"),
-                };
-                fruitless = if partial.have() > before {
-                    0
-                } else {
-                    fruitless + 1
-                };
-                if fruitless == FRUITLESS {
-                    return Err(error).with_context(|| {
-                        format!(
-                            "fetch blob {digest}: {} of {} bytes came; the next pull goes on there",
-                            partial.have(),
-                            partial.size()
-                        )
-                    });
-                }
-                tell(LayerEvent::Retrying {
-                    reason: format!("{error:#}"),
-                });
-                pause(fruitless, stop);
-            }
-        }
-    }
-    Ok(Some(partial.size() - first))
+/// A blob to be fetched.
+pub(super) struct Download<'a> {
+    pub(super) client: &'a Client,
+    pub(super) source: &'a Source,
+    pub(super) digest: Digest,
+    /// Whether it is to end early.
+    pub(super) stop: &'a dyn Fn() -> bool,
+    pub(super) tell: &'a dyn Fn(LayerEvent),
 }
 
 /// Why one connection's stretch came to an end.
@@ -72,51 +33,80 @@ enum Ended {
     Other(anyhow::Error),
 }
 
-/// Reads from one connection as much as it gives.
-fn stretch(
-    client: &Client,
-    source: &Source,
-    digest: Digest,
-    partial: &mut Partial,
-    stop: &dyn Fn() -> bool,
-    tell: &dyn Fn(LayerEvent),
-) -> Result<(), Ended> {
-    // The client has tried more than once already.
-    let mut stream = client
-        .blob(source, digest, partial.have())
-        .map_err(|error| Ended::Other(error.into()))?;
-    let mut buffer = vec![0; BUFFER];
-    // A server may begin before the place it was asked for, mostly at the beginning.
-    let mut skip = partial.have().saturating_sub(stream.offset());
-    if stream.offset() > partial.have() {
-        return Err(Ended::Other(anyhow::anyhow!(
-            "blob {digest}: the registry begins at byte {} where {} was asked for",
-            stream.offset(),
-            partial.have()
-        )));
-    }
-    while !stop() {
-        let read = match stream.read(&mut buffer) {
-            Ok(0) => return Ok(()),
-            Ok(read) => read,
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
-            Err(error) => {
-                let error = anyhow::Error::from(error).context(format!("read blob {digest}"));
-                return Err(Ended::Cut(error));
+impl Download<'_> {
+    /// Fetches what is missing; how many bytes came, or `None` if it was ended early.
+    pub(super) fn complete(&self, partial: &mut Partial) -> Result<Option<u64>> {
+        let first = partial.have();
+        let mut fruitless = 0;
+        while partial.have() < partial.size() {
+            let before = partial.have();
+            let ended = self.stretch(partial);
+            if partial.have() == partial.size() {
+                break;
             }
-        };
-        let known = usize::try_from(skip).unwrap_or(usize::MAX).min(read);
-        skip -= known as u64;
-        if known < read {
-            partial
-                .write(&buffer[known..read])
-                .map_err(|error| Ended::Other(error.into()))?;
-            tell(LayerEvent::Downloading {
-                bytes: partial.have(),
-            });
+            if (self.stop)() {
+                return Ok(None);
+            }
+            let error = match ended {
+                // Not the connection's fault: the bytes do not fit, or the disk is full.
+                Err(Ended::Other(error)) => return Err(error),
+                Err(Ended::Cut(error)) => error,
+                Ok(()) => anyhow!("the connection ended early"),
+            };
+            let brought_nothing = partial.have() == before;
+            fruitless = if brought_nothing { fruitless + 1 } else { 0 };
+            if fruitless == FRUITLESS {
+                return Err(error.context(self.so_far(partial)));
+            }
+            let reason = format!("{error:#}");
+            (self.tell)(LayerEvent::Retrying { reason });
+            pause(fruitless, self.stop);
         }
+        Ok(Some(partial.size() - first))
     }
-    Ok(())
+
+    /// Reads from one connection as much as it gives.
+    fn stretch(&self, partial: &mut Partial) -> Result<(), Ended> {
+        let (digest, have) = (self.digest, partial.have());
+        // The client has tried more than once already.
+        let mut stream = self
+            .client
+            .blob(self.source, digest, have)
+            .map_err(|error| Ended::Other(error.into()))?;
+        let begins = stream.offset();
+        // A server may begin before the place it was asked for, mostly at the beginning.
+        let Some(mut skip) = have.checked_sub(begins) else {
+            return Err(Ended::Other(anyhow!(
+                "blob {digest}: the registry begins at byte {begins} where {have} was asked for"
+            )));
+        };
+        let mut buffer = vec![0; BUFFER];
+        while !(self.stop)() {
+            let read = match stream.read(&mut buffer) {
+                Ok(0) => return Ok(()),
+                Ok(read) => read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => {
+                    let error = anyhow::Error::from(error).context(format!("read blob {digest}"));
+                    return Err(Ended::Cut(error));
+                }
+            };
+            let known = usize::try_from(skip).unwrap_or(usize::MAX).min(read);
+            skip -= known as u64;
+            if known < read {
+                let new = partial.write(&buffer[known..read]);
+                new.map_err(|error| Ended::Other(error.into()))?;
+                let bytes = partial.have();
+                (self.tell)(LayerEvent::Downloading { bytes });
+            }
+        }
+        Ok(())
+    }
+
+    fn so_far(&self, partial: &Partial) -> String {
+        let (digest, have, size) = (self.digest, partial.have(), partial.size());
+        format!("fetch blob {digest}: {have} of {size} bytes came; the next pull goes on there")
+    }
 }
 
 /// Waits a little longer each time, and not at all once it is to stop.

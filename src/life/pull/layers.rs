@@ -10,7 +10,7 @@ use std::thread::ScopedJoinHandle;
 use anyhow::{Context, Result, bail};
 use mybox_store::{Arrival, DiffId, Digest, Held, HeldLayer, LayerStep, Partial, Store};
 
-use super::download::{self, Flag};
+use super::download::{Download, Flag};
 use super::resolve::Resolved;
 use super::{Event, Kept, LayerEvent, Watch};
 use crate::registry::{Client, Source};
@@ -258,11 +258,14 @@ impl Work<'_> {
 
     /// Consumes the partial download: what becomes of it, those who read along are told by that.
     fn download(&self, mut partial: Partial, unpack_failed: &Flag) -> Result<Downloaded> {
-        let stop = || self.stop.is_up() || unpack_failed.is_up();
-        let Fetcher { client, source, .. } = *self.fetcher;
-        let tell = |step| self.tell(step);
-        let digest = self.task.digest;
-        let fetched = download::download(client, source, digest, &mut partial, &stop, &tell)?;
+        let download = Download {
+            client: self.fetcher.client,
+            source: self.fetcher.source,
+            digest: self.task.digest,
+            stop: &|| self.stop.is_up() || unpack_failed.is_up(),
+            tell: &|step| self.tell(step),
+        };
+        let fetched = download.complete(&mut partial)?;
         let Some(fetched) = fetched else {
             return Ok(Downloaded::Stopped);
         };

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, anyhow, bail};
 use mybox_store::{Arrival, Digest, Error, Partial, Reference, Store, WantedBlob};
 
-use super::download;
+use super::download::Download;
 use crate::registry::{Client, Options, Source, Which};
 
 /// Puts a blob into the store again. The images' names are tried in turn.
@@ -68,7 +68,14 @@ fn fetch(
     digest: Digest,
     mut partial: Partial,
 ) -> Result<Option<Error>> {
-    download::download(client, source, digest, &mut partial, &|| false, &|_| {})?;
+    let download = Download {
+        client,
+        source,
+        digest,
+        stop: &|| false,
+        tell: &|_| {},
+    };
+    download.complete(&mut partial)?;
     match partial.finish() {
         Ok(_) => Ok(None),
         Err(error @ Error::Mismatch { .. }) => Ok(Some(error)),

@@ -97,6 +97,21 @@ pub enum Progress {
     Warning(Warning),
 }
 
+impl Progress {
+    /// A step of laying down a layer of so many bytes of tar.
+    pub(crate) fn of(step: Step, total: u64) -> Self {
+        match step {
+            Step::Waiting => Self::Waiting,
+            Step::Unpacking { entries, bytes } => Self::Unpacking {
+                entries,
+                bytes,
+                total,
+            },
+            Step::Flushing => Self::Flushing,
+        }
+    }
+}
+
 /// What an import left out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -238,15 +253,7 @@ impl Store {
         let file = tar.file.content_mut();
         let lay_down: LayDown<'_> = &mut |root, told| lay_down_tar(file, root, told);
         self.make_layer(digest.into(), digest, lay_down, &mut |step| {
-            progress(match step {
-                Step::Waiting => Progress::Waiting,
-                Step::Unpacking { entries, bytes } => Progress::Unpacking {
-                    entries,
-                    bytes,
-                    total,
-                },
-                Step::Flushing => Progress::Flushing,
-            });
+            progress(Progress::of(step, total));
         })
     }
 

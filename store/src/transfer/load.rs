@@ -130,18 +130,9 @@ impl Store {
         source: &mut (dyn Read + Send),
         progress: &mut dyn FnMut(Progress),
     ) -> Result<HeldLayer> {
-        use crate::layer::Step;
         let total = file.map_or(0, |file| file.size);
         self.make_layer_from(layer, blob, source, &mut |step| {
-            progress(match step {
-                Step::Waiting => Progress::Waiting,
-                Step::Unpacking { entries, bytes } => Progress::Unpacking {
-                    entries,
-                    bytes,
-                    total,
-                },
-                Step::Flushing => Progress::Flushing,
-            });
+            progress(Progress::of(step, total));
         })
     }
 
