@@ -101,11 +101,8 @@ impl Store {
         if found == size {
             return Ok(());
         }
-        Err(Error::Mismatch {
-            object: format!("blob {digest}"),
-            expected: format!("{size} bytes, as the manifest says"),
-            found: format!("{found}"),
-        })
+        let reason = format!("it has {found} bytes, the manifest says {size}");
+        Err(Error::damaged(self.blob_path(digest), reason))
     }
 }
 

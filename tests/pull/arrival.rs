@@ -208,3 +208,26 @@ fn a_disk_that_is_full_gets_its_room_back() {
         assert_eq!(left.trim(), "blobs/sha256:\n\ningest:\n\nlayers:", "{left}");
     }
 }
+
+#[test]
+fn a_blob_of_the_store_that_lost_its_end_is_called_damaged() {
+    let (sandbox, registry) = (Sandbox::new("pull"), FakeRegistry::start());
+    let image = large("short", LARGE);
+    registry.add("app:1", &image);
+    registry.add("app:2", &image);
+    pull(&sandbox, &registry, "app:1").run().ok();
+    let name = super::hex(&image.layers[0].digest()).to_owned();
+    let blob = sandbox.root().join("blobs/sha256").join(&name);
+    let file = std::fs::File::options().write(true).open(&blob);
+    file.and_then(|file| file.set_len(1000))
+        .expect("cut the blob");
+    let failed = pull(&sandbox, &registry, "app:2").run().code(1);
+    drop(
+        failed
+            .says(&name)
+            .says("it has 1000 bytes")
+            .says("verify --repair"),
+    );
+    sandbox.mybox(["verify", "--repair"]).run().ok();
+    pull(&sandbox, &registry, "app:2").run().ok();
+}
