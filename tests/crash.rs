@@ -525,11 +525,19 @@ fn a_start_goes_on_whatever_becomes_of_another() {
 #[test]
 fn after_a_reboot_containers_have_ended_and_those_with_rm_are_gone() {
     let (private, sandbox) = sandbox("reboot");
-    for name in ["kept", "gone"] {
-        let flags: &[&str] = if name == "gone" { &["--rm"] } else { &[] };
+    for name in ["kept", "gone", "torn"] {
+        let flags: &[&str] = if name == "kept" { &[] } else { &["--rm"] };
         let flags = [flags, &["--network", "none", "--name", name]].concat();
         let running = waiting(&sandbox, &flags);
         let pid = sandbox.container_pid();
+        if name == "torn" {
+            // What a power cut leaves of a record that was not flushed.
+            let found = sandbox.mybox(["inspect", "torn"]).run().ok().stdout_json();
+            let id = found[0]["id"].as_str().expect("an id");
+            let directory = sandbox.root().join("containers").join(id);
+            let record = directory.join("record.json");
+            std::fs::write(record, "").expect("empty the record");
+        }
         kill(running);
         assert_gone(pid);
         std::fs::remove_dir_all(sandbox.run_root()).expect("remove the run root");
@@ -546,6 +554,8 @@ fn after_a_reboot_containers_have_ended_and_those_with_rm_are_gone() {
     assert_eq!(names, ["kept"]);
     assert_eq!(containers[0]["ending"]["code"], 137);
     drop(sandbox.mybox(["rm", "kept"]).run().ok());
+    let again = ["--rm", "--network=none", "--name=torn", "tiny", "true"];
+    drop(sandbox.run(again).run().ok());
 }
 
 fn remove_cgroups(sandbox: &Sandbox) {

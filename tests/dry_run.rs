@@ -82,10 +82,12 @@ fn separate(report: &Report) -> BTreeMap<String, bool> {
 /// Flags, addresses and MTU.
 type Interface = (BTreeSet<String>, Vec<String>, Option<u32>);
 
-/// Link-local addresses come with time.
+/// Link-local addresses come with time, and so does RUNNING: the kernel hears of the other end of a
+/// veth pair in its own good time.
 fn links(report: &Report) -> BTreeMap<String, Interface> {
     let of = |(name, link): (&String, &mybox_probe::Link)| {
-        let flags = link.flags.iter().cloned().collect();
+        let lasting = |flag: &&String| *flag != "RUNNING";
+        let flags = link.flags.iter().filter(lasting).cloned().collect();
         let local = |address: &&String| !address.starts_with("fe80");
         let addresses = link.addresses.iter().filter(local).cloned().collect();
         (name.clone(), (flags, addresses, link.mtu))

@@ -1,8 +1,8 @@
 //! The record of a container: written before anything is made on the host, so that whatever
 //! happens, what may have been made can be undone from it.
 
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use mybox_store::{Digest, Use};
@@ -65,21 +65,34 @@ impl Record {
         VERSION
     }
 
-    /// Reads the record of the container in `dir`; `None` if it has none.
+    /// Reads the record of the container in `dir`; `None` if it has none. An empty one is none: a
+    /// power cut leaves that of a record that was not flushed.
     pub fn read(dir: &Path) -> io::Result<Option<Self>> {
         let bytes = match fs::read(dir.join("record.json")) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             bytes => bytes?,
         };
+        if bytes.iter().all(|byte| *byte == 0) {
+            return Ok(None);
+        }
         let record: Self = serde_json::from_slice(&bytes)?;
         Ok(Some(record))
     }
 
-    /// Writes it in one step: a reader sees the old one or the new one.
+    /// Writes it in one step: a reader sees the old one or the new one. It is flushed to the disk
+    /// unless the container is one of those that no power cut survives anyway.
     pub fn write(&self, dir: &Path) -> io::Result<()> {
         let temporary = dir.join("record.json.new");
-        fs::write(&temporary, serde_json::to_vec_pretty(self)?)?;
-        fs::rename(temporary, dir.join("record.json"))
+        let mut file = File::create(&temporary)?;
+        file.write_all(&serde_json::to_vec_pretty(self)?)?;
+        if !self.remove {
+            file.sync_all()?;
+        }
+        fs::rename(temporary, dir.join("record.json"))?;
+        if !self.remove {
+            File::open(dir)?.sync_all()?;
+        }
+        Ok(())
     }
 
     /// What the containers of the store are made of, by their names.
@@ -134,6 +147,10 @@ mod tests {
         };
         record.write(&dir).unwrap();
         assert_eq!(Record::read(&dir).unwrap(), Some(record));
+        for nothing in ["", "\0\0\0"] {
+            fs::write(dir.join("record.json"), nothing).unwrap();
+            assert_eq!(Record::read(&dir).unwrap(), None);
+        }
         fs::remove_dir_all(&dir).unwrap();
     }
 }

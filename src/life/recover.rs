@@ -9,7 +9,7 @@ use std::io;
 use anyhow::{Context, Result, ensure};
 
 use super::teardown::{self, Seen};
-use crate::container::{Claim, ContainerId, Places, Record, claim};
+use crate::container::{Claim, ContainerId, Places, Record, claim, names};
 use crate::kernel::process;
 
 /// Takes down every container whose supervisor is dead.
@@ -58,7 +58,7 @@ fn after_boot(places: &Places) -> Result<()> {
             Some(record) if record.remove => teardown::remove_files(places, &record)?,
             Some(record) if record.ending.is_none() => end_with_the_machine(record, &dir)?,
             Some(_) => {}
-            None => remove_unrecorded(&dir)?,
+            None => remove_unrecorded(places, &id)?,
         }
     }
     fs::create_dir_all(places.live()).with_context(|| format!("make {}", places.live().display()))
@@ -72,8 +72,11 @@ fn end_with_the_machine(record: Record, dir: &std::path::Path) -> Result<()> {
         .with_context(|| format!("write the record in {}", dir.display()))
 }
 
-fn remove_unrecorded(dir: &std::path::Path) -> Result<()> {
-    match fs::remove_dir_all(dir) {
+/// Only its name may be known of it.
+fn remove_unrecorded(places: &Places, id: &ContainerId) -> Result<()> {
+    names::release_all(places, id).context("release the name")?;
+    let dir = places.container(id);
+    match fs::remove_dir_all(&dir) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(error).with_context(|| format!("remove {}", dir.display()))
         }
