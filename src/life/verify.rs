@@ -41,6 +41,9 @@ fn problems(places: &Places, id: &ContainerId) -> Result<Vec<String>> {
     let dir = places.container(id);
     let record = match Record::read(&dir) {
         Ok(Some(record)) => record,
+        Ok(None) if dir.join("record.json").exists() && !being_made(places, id) => {
+            return Ok(vec!["record.json: it is empty".to_owned()]);
+        }
         // It is being made, or removed.
         Ok(None) => return Ok(Vec::new()),
         Err(error) if is_about_content(&error) => {
