@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// Files in each layer. The sizes add up to about 720 MB.
+/// Files in each layer. The sizes add up to about 780 MB.
 const LAYERS: [usize; 3] = [40_000, 12_000, 5_000];
 const ROUNDS: usize = 3;
 /// Bytes of the disk that the stores are on: sparse.
@@ -471,7 +471,7 @@ impl Noise {
     /// Sizes from some bytes to some 200 kB, most of them small; noise and repetition mixed.
     fn content(&mut self) -> Vec<u8> {
         let exponent = self.next() % 12;
-        let size = 64 + self.next() % (64 << exponent);
+        let size = 64 + self.next() % (80 << exponent);
         let size = usize::try_from(size).expect("fits");
         let mut content = Vec::with_capacity(size + 64);
         while content.len() < size {
