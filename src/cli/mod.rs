@@ -36,7 +36,7 @@ use crate::container::Places;
 use crate::error::Failure;
 use crate::life::recover;
 
-/// Import root filesystems, stack their layers, launch them as containers
+/// Pull or import root filesystems, stack their layers, launch them as containers
 ///
 /// No daemon: every command does its work and leaves. Results go to standard output, all else to
 /// standard error. Exit codes: 0, 1 for a failure, 2 for wrong usage; `run` gives its command's own
