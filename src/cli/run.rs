@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use anyhow::{Context, bail};
 use clap::Args;
-use mybox_store::{Platform, Store};
+use mybox_store::{Image, Platform, Store};
 
 use super::progress::{self, Display, Style};
 use super::{output, values};
@@ -168,32 +168,35 @@ pub(super) fn run(places: &Places, arguments: Arguments) -> Result<u8, Failure> 
     let mut request = request(arguments).map_err(own)?;
     if dry_run {
         let store = Store::open(&places.root).map_err(|error| own(error.into()))?;
-        let here = pull::name_here(&store, &request.image, platform.as_ref()).map_err(own)?;
-        request.image = here.unwrap_or(request.image);
-        let plan = life::dry_run(places, &request).map_err(own)?;
+        let here = pull::find_here(&store, &request.image, platform.as_ref()).map_err(own)?;
+        request.image = here.name;
+        let plan = life::dry_run(places, &store, &here.image, &request).map_err(own)?;
         output::line(explain::script(&plan).trim_end()).map_err(own)?;
         return Ok(0);
     }
     process::seal_own_binary().map_err(|error| own(error.into()))?;
     recover::leftovers(places).map_err(own)?;
-    request.image = bring_image(places, &request.image, policy, platform).map_err(own)?;
-    let ending = life::run(places, &request, &mut |text| output::note(text))
-        .map_err(|failed| Failure::with_code(failed.code, failed.error))?;
+    let store = Store::open(&places.root).map_err(|error| own(error.into()))?;
+    let (image, name) = bring_image(&store, &request.image, policy, platform).map_err(own)?;
+    request.image = name;
+    let ending = life::run(places, &store, &image, &request, &mut |text| {
+        output::note(text);
+    })
+    .map_err(|failed| Failure::with_code(failed.code, failed.error))?;
     if ending.out_of_memory {
         report_out_of_memory(ending.code, request.limits.memory);
     }
     Ok(ending.code)
 }
 
-/// Pulls the image if that is called for; its name in the store. Progress goes where the command's
-/// errors go.
+/// Pulls the image if that is called for; the image and its name in the store. Progress goes where
+/// the command's errors go.
 fn bring_image(
-    places: &Places,
+    store: &Store,
     image: &str,
     policy: PullPolicy,
     platform: Option<Platform>,
-) -> anyhow::Result<String> {
-    let store = Store::open(&places.root)?;
+) -> anyhow::Result<(Image, String)> {
     let display = Arc::new(Display::new(Style::choose(false, false)));
     let registry = registry::Options {
         notice: Notice::new(Display::notes(&display)),
@@ -201,13 +204,13 @@ fn bring_image(
     };
     let started = Instant::now();
     let watch = |event| display.show(event);
-    let brought = pull::pull_for_run(&store, image, platform, policy, registry, &watch);
+    let brought = pull::pull_for_run(store, image, platform, policy, registry, &watch);
     display.finish();
     let brought = brought?;
     if let Some(pulled) = brought.pulled {
         output::note(&progress::summary(&pulled, started.elapsed()));
     }
-    Ok(brought.name)
+    Ok((brought.image, brought.name))
 }
 
 /// 137 alone would leave the user guessing who sent SIGKILL.
@@ -250,7 +253,6 @@ fn request(arguments: Arguments) -> anyhow::Result<RunRequest> {
     };
     Ok(RunRequest {
         image: arguments.image,
-        platform: arguments.platform,
         command: arguments.command,
         entrypoint: arguments.entrypoint,
         name: arguments.name,

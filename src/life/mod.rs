@@ -28,7 +28,7 @@ mod network;
 mod stack;
 mod supervise;
 
-use mybox_store::Store;
+use mybox_store::{Image, Store};
 
 use crate::container::{Claim, Ending, Places, Record};
 use crate::kernel::process::SingleThreaded;
@@ -62,14 +62,14 @@ impl<E: Into<anyhow::Error>> From<E> for RunFailed {
 /// what the user should know before the command starts.
 pub fn run(
     places: &Places,
+    store: &Store,
+    image: &Image,
     request: &RunRequest,
     note: &mut dyn FnMut(&str),
 ) -> Result<Ending, RunFailed> {
     let proof = SingleThreaded::check()?;
-    let store = Store::open(&places.root)?;
-    let image = store.find_for(&request.image, request.platform.as_ref())?;
     // Held until the end: nobody removes a layer that is in use.
-    let layers = store.stack(&image)?;
+    let layers = store.stack(image)?;
     let Prepared {
         claim,
         given,
@@ -77,7 +77,7 @@ pub fn run(
     } = prepare::claim(places, request, &layers, note)?;
     let start = || -> Result<(RunPlan, Running), RunFailed> {
         let plan = plan::plan(request, &image.config, given)?;
-        record(places, &plan, &image)?;
+        record(places, &plan, image)?;
         let running = launch::launch(places, &proof, &claim, &plan, bridge)?;
         Ok((plan, running))
     };
@@ -116,15 +116,18 @@ fn undo_start(places: &Places, claim: Claim, failed: RunFailed) -> RunFailed {
 }
 
 /// The plan of a run, with nothing made, claimed or changed.
-pub fn dry_run(places: &Places, request: &RunRequest) -> anyhow::Result<RunPlan> {
-    let store = Store::open(&places.root)?;
-    let image = store.find_for(&request.image, request.platform.as_ref())?;
-    let layers = store.stack(&image)?;
+pub fn dry_run(
+    places: &Places,
+    store: &Store,
+    image: &Image,
+    request: &RunRequest,
+) -> anyhow::Result<RunPlan> {
+    let layers = store.stack(image)?;
     let given = prepare::peek(places, request, &layers)?;
     Ok(plan::plan(request, &image.config, given)?)
 }
 
-fn record(places: &Places, plan: &RunPlan, image: &mybox_store::Image) -> anyhow::Result<()> {
+fn record(places: &Places, plan: &RunPlan, image: &Image) -> anyhow::Result<()> {
     use anyhow::Context;
     let dir = plan.files.dir();
     std::fs::create_dir_all(places.containers())

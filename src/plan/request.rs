@@ -3,8 +3,6 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
-use mybox_store::Platform;
-
 use super::Error;
 use crate::kernel::cgroup::{Limits, Swap};
 use crate::net::names::HostEntry;
@@ -14,8 +12,6 @@ use crate::net::names::HostEntry;
 pub struct RunRequest {
     /// The image as the user names it.
     pub image: String,
-    /// The platform, where the image has several; this machine's if not given.
-    pub platform: Option<Platform>,
     /// Words after the image: they replace the image's Cmd.
     pub command: Vec<String>,
     /// Replaces the image's Entrypoint; an empty word means none.

@@ -150,7 +150,9 @@ pub enum PullPolicy {
 
 /// The image that a container is to be made of.
 pub struct Brought {
-    /// Its name in the store: the one that was given, or what registries.conf makes of it.
+    /// It is in the store.
+    pub image: Image,
+    /// Its name there: the one that was given, or what registries.conf makes of it.
     pub name: String,
     /// What was pulled for it.
     pub pulled: Option<Pulled>,
@@ -166,58 +168,64 @@ pub fn pull_for_run(
     registry: Options,
     watch: Watch<'_>,
 ) -> Result<Brought> {
-    let here = match policy {
-        PullPolicy::Always => None,
-        PullPolicy::Missing | PullPolicy::Never => name_here(store, name, platform.as_ref())?,
-    };
     // An id names nothing that a registry has.
     let can_be_pulled = policy != PullPolicy::Never && name.parse::<Reference>().is_ok();
-    if here.is_some() || !can_be_pulled {
-        return Ok(Brought {
-            name: here.unwrap_or_else(|| name.to_owned()),
-            pulled: None,
-        });
+    if policy != PullPolicy::Always || !can_be_pulled {
+        match find_here(store, name, platform.as_ref()) {
+            Err(error) if is_missing(&error) && can_be_pulled => {}
+            found => return found,
+        }
     }
     let request = PullRequest {
         name: name.to_owned(),
-        platforms: Platforms::One(platform.unwrap_or_else(Platform::host)),
+        platforms: Platforms::One(platform.clone().unwrap_or_else(Platform::host)),
         jobs: JOBS,
         registry,
     };
     let pulled = pull(store, &request, watch)?;
     let is_another = name.parse::<Reference>()? != pulled.reference;
+    let name = if is_another {
+        pulled.reference.to_string()
+    } else {
+        name.to_owned()
+    };
     Ok(Brought {
-        name: if is_another {
-            pulled.reference.to_string()
-        } else {
-            name.to_owned()
-        },
+        image: store.find_for(&name, platform.as_ref())?,
+        name,
         pulled: Some(pulled),
     })
 }
 
-/// What an image is called in the store: its own name, or what registries.conf makes of a short
-/// one. None if it is not there, or not for the platform.
-pub fn name_here(store: &Store, name: &str, platform: Option<&Platform>) -> Result<Option<String>> {
-    use mybox_store::Error::{NoSuchImage, NoSuchPlatform};
-    let is_here = |name: &str| match store.find_for(name, platform) {
-        Ok(_) => Ok(true),
-        Err(NoSuchImage { .. } | NoSuchPlatform { .. }) => Ok(false),
-        Err(error) => Err(error),
+/// The image of this name, or of what registries.conf makes of a short one, if the store has it. The
+/// error of one that is not there, or not for the platform, is that of the name itself.
+pub fn find_here(store: &Store, name: &str, platform: Option<&Platform>) -> Result<Brought> {
+    let find = |name: &str| -> Result<Brought> {
+        Ok(Brought {
+            image: store.find_for(name, platform)?,
+            name: name.to_owned(),
+            pulled: None,
+        })
     };
-    if is_here(name)? {
-        return Ok(Some(name.to_owned()));
-    }
+    let missing = match find(name) {
+        Err(error) if is_missing(&error) => error,
+        found => return found,
+    };
     if name.parse::<Reference>().is_err() {
-        return Ok(None);
+        return Err(missing);
     }
     for meaning in registry::meanings(name)? {
-        let meaning = meaning.to_string();
-        if is_here(&meaning)? {
-            return Ok(Some(meaning));
+        match find(&meaning.to_string()) {
+            Err(error) if is_missing(&error) => {}
+            found => return found,
         }
     }
-    Ok(None)
+    Err(missing)
+}
+
+fn is_missing(error: &anyhow::Error) -> bool {
+    use mybox_store::Error::{NoSuchImage, NoSuchPlatform};
+    let error = error.downcast_ref();
+    matches!(error, Some(NoSuchImage { .. } | NoSuchPlatform { .. }))
 }
 
 /// Pulls an image.
