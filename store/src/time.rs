@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use rustix::fs::Timespec;
+use rustix::fs::{Stat, Timespec};
 
 /// Seconds and nanoseconds since 1970, UTC; the nanoseconds always count forward.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -14,6 +14,14 @@ pub(crate) struct Time {
 impl Time {
     pub(crate) fn from_seconds(seconds: i64) -> Self {
         Self { seconds, nanos: 0 }
+    }
+
+    /// When a file was last modified.
+    pub(crate) fn of_modification(stat: &Stat) -> Self {
+        Self {
+            seconds: stat.st_mtime,
+            nanos: u32::try_from(stat.st_mtime_nsec).unwrap_or(0),
+        }
     }
 
     pub(crate) fn timespec(self) -> Timespec {

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
-use mybox_store::{Descriptor, Digest, Partial};
+use mybox_store::{Descriptor, Digest, Held, Partial};
 
 use super::LayerEvent;
 use crate::registry::{Client, Source};
@@ -33,9 +33,34 @@ enum Ended {
     Other(anyhow::Error),
 }
 
+/// How a download ended, when nothing else failed.
+pub(super) enum Downloaded {
+    Whole {
+        blob: Held,
+        fetched: u64,
+    },
+    /// It has another digest.
+    Wrong(mybox_store::Error),
+    /// It was ended early.
+    Stopped,
+}
+
 impl Download<'_> {
+    /// Fetches what is missing, and publishes the blob. Consumes the partial download: what becomes
+    /// of it, those who read along are told by that.
+    pub(super) fn finish(&self, mut partial: Partial) -> Result<Downloaded> {
+        let Some(fetched) = self.complete(&mut partial)? else {
+            return Ok(Downloaded::Stopped);
+        };
+        match partial.finish() {
+            Ok(blob) => Ok(Downloaded::Whole { blob, fetched }),
+            Err(error @ mybox_store::Error::Mismatch { .. }) => Ok(Downloaded::Wrong(error)),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Fetches what is missing; how many bytes came, or `None` if it was ended early.
-    pub(super) fn complete(&self, partial: &mut Partial) -> Result<Option<u64>> {
+    fn complete(&self, partial: &mut Partial) -> Result<Option<u64>> {
         let first = partial.have();
         let mut fruitless = 0;
         while partial.have() < partial.size() {

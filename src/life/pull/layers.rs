@@ -10,7 +10,7 @@ use std::thread::ScopedJoinHandle;
 use anyhow::{Context, Result, bail};
 use mybox_store::{Arrival, DiffId, Digest, Held, HeldLayer, LayerStep, Partial, Store};
 
-use super::download::{Download, Flag};
+use super::download::{Download, Downloaded, Flag};
 use super::resolve::Resolved;
 use super::{Event, Kept, LayerEvent, Watch};
 use crate::registry::{Client, Source};
@@ -93,17 +93,6 @@ enum Fetched {
     Whole(Box<Arrived>),
     /// It has another digest.
     Wrong(mybox_store::Error),
-}
-
-/// How a download ended.
-enum Downloaded {
-    Whole {
-        blob: Held,
-        fetched: u64,
-    },
-    Wrong(mybox_store::Error),
-    /// Another failure made it useless.
-    Stopped,
 }
 
 impl Fetcher<'_> {
@@ -235,7 +224,14 @@ impl Work<'_> {
                         .inspect_err(|_| unpack_failed.raise())
                 })
             });
-            let blob = self.download(partial, &unpack_failed);
+            let download = Download {
+                client: self.fetcher.client,
+                source: self.fetcher.source,
+                digest: self.task.digest,
+                stop: &|| self.stop.is_up() || unpack_failed.is_up(),
+                tell: &|step| self.tell(step),
+            };
+            let blob = download.finish(partial);
             let unpacked = unpacking.map(join);
             match blob? {
                 Downloaded::Whole { blob, fetched } => {
@@ -254,26 +250,6 @@ impl Work<'_> {
                 },
             }
         })
-    }
-
-    /// Consumes the partial download: what becomes of it, those who read along are told by that.
-    fn download(&self, mut partial: Partial, unpack_failed: &Flag) -> Result<Downloaded> {
-        let download = Download {
-            client: self.fetcher.client,
-            source: self.fetcher.source,
-            digest: self.task.digest,
-            stop: &|| self.stop.is_up() || unpack_failed.is_up(),
-            tell: &|step| self.tell(step),
-        };
-        let fetched = download.complete(&mut partial)?;
-        let Some(fetched) = fetched else {
-            return Ok(Downloaded::Stopped);
-        };
-        match partial.finish() {
-            Ok(blob) => Ok(Downloaded::Whole { blob, fetched }),
-            Err(error @ mybox_store::Error::Mismatch { .. }) => Ok(Downloaded::Wrong(error)),
-            Err(error) => Err(error.into()),
-        }
     }
 
     fn unpack(&self, layer: DiffId, source: &mut (dyn Read + Send)) -> Result<HeldLayer> {

@@ -1,9 +1,9 @@
 //! One blob of an image once more, from wherever one of the image's names leads.
 
 use anyhow::{Context, Result, anyhow, bail};
-use mybox_store::{Arrival, Digest, Error, Partial, Reference, Store, WantedBlob};
+use mybox_store::{Arrival, Reference, Store, WantedBlob};
 
-use super::download::Download;
+use super::download::{Download, Downloaded};
 use crate::registry::{Client, Options, Source, Which};
 
 /// Puts a blob into the store again. The images' names are tried in turn.
@@ -52,33 +52,19 @@ fn from_source(store: &Store, client: &Client, source: &Source, wanted: &WantedB
             Arrival::Missing(partial) => *partial,
         };
         let resumed = partial.resumed() > 0;
-        match fetch(client, source, digest, partial)? {
-            None => return Ok(()),
-            Some(_) if resumed => {}
-            Some(wrong) => return Err(wrong.into()),
+        let download = Download {
+            client,
+            source,
+            digest,
+            stop: &|| false,
+            tell: &|_| {},
+        };
+        match download.finish(partial)? {
+            Downloaded::Whole { .. } => return Ok(()),
+            Downloaded::Wrong(_) if resumed => {}
+            Downloaded::Wrong(error) => return Err(error.into()),
+            Downloaded::Stopped => unreachable!("nobody stops it"),
         }
     }
     bail!("what came has another digest, twice")
-}
-
-/// Downloads what is missing; the error if what is there then is not the blob.
-fn fetch(
-    client: &Client,
-    source: &Source,
-    digest: Digest,
-    mut partial: Partial,
-) -> Result<Option<Error>> {
-    let download = Download {
-        client,
-        source,
-        digest,
-        stop: &|| false,
-        tell: &|_| {},
-    };
-    download.complete(&mut partial)?;
-    match partial.finish() {
-        Ok(_) => Ok(None),
-        Err(error @ Error::Mismatch { .. }) => Ok(Some(error)),
-        Err(error) => Err(error.into()),
-    }
 }

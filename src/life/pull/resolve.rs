@@ -61,9 +61,8 @@ pub(super) fn resolve(
                     images: Vec::new(),
                     attachments: Vec::new(),
                 };
-                let found = asking.follow(first, &request.platforms);
-                let found = found.with_context(|| format!("pull {}", reference.familiar()))?;
-                return Ok(found.into_resolved(source, reference));
+                let resolved = asking.follow(&reference, first, &request.platforms);
+                return resolved.with_context(|| format!("pull {}", reference.familiar()));
             }
             Err(error) if sources.peek().is_some() => watch(Event::SourceFailed {
                 reason: error.to_string(),
@@ -87,41 +86,21 @@ struct Asking<'a> {
     attachments: Vec<Manifest>,
 }
 
-/// An image or index together with all that it needs.
-struct Found {
-    digest: Digest,
-    root: Descriptor,
-    chosen_from: Option<Digest>,
-    documents: Vec<Vec<u8>>,
-    images: Vec<WantedImage>,
-    attachments: Vec<Manifest>,
-    fetched: u64,
-}
-
-impl Found {
-    fn into_resolved(self, source: Source, reference: Reference) -> Resolved {
-        Resolved {
-            source,
-            reference,
-            digest: self.digest,
-            root: self.root,
-            chosen_from: self.chosen_from,
-            documents: self.documents,
-            images: self.images,
-            attachments: self.attachments,
-            fetched: self.fetched,
-        }
-    }
-}
-
 impl Asking<'_> {
-    fn follow(mut self, first: Fetched, platforms: &Platforms) -> Result<Found> {
+    fn follow(
+        mut self,
+        reference: &Reference,
+        first: Fetched,
+        platforms: &Platforms,
+    ) -> Result<Resolved> {
         let digest = first.digest;
         let (root, chosen_from) = match platforms {
             Platforms::One(platform) => self.one(first, platform)?,
             Platforms::All => (self.all(first, 0)?, None),
         };
-        Ok(Found {
+        Ok(Resolved {
+            source: self.source.clone(),
+            reference: reference.clone(),
             digest,
             root,
             chosen_from,

@@ -339,10 +339,7 @@ fn described(path: &[u8], kind: Kind, stat: &Stat) -> Entry {
         mode: stat.st_mode & 0o7777,
         uid: stat.st_uid,
         gid: stat.st_gid,
-        mtime: Time {
-            seconds: stat.st_mtime,
-            nanos: u32::try_from(stat.st_mtime_nsec).unwrap_or(0),
-        },
+        mtime: Time::of_modification(stat),
         link: Vec::new(),
         device: (rustix::fs::major(device), rustix::fs::minor(device)),
         xattrs: Vec::new(),

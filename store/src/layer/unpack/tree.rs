@@ -125,10 +125,7 @@ impl Tree {
             path: path.to_vec(),
             fd,
             identity,
-            mtime: Time {
-                seconds: stat.st_mtime,
-                nanos: u32::try_from(stat.st_mtime_nsec).unwrap_or(0),
-            },
+            mtime: Time::of_modification(&stat),
             touched: false,
         };
         // The same directory under another name, through a symlink: its time is known there.
