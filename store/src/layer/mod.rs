@@ -10,6 +10,7 @@
 //! removes it takes the exclusive one, moves it to `ingest/` and deletes it there.
 
 pub(crate) mod content;
+pub(crate) mod index;
 pub(crate) mod inflate;
 pub(crate) mod listing;
 pub(crate) mod unpack;
