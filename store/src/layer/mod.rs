@@ -10,9 +10,11 @@
 //! removes it takes the exclusive one, moves it to `ingest/` and deletes it there.
 
 pub(crate) mod content;
+#[allow(dead_code, reason = "being built")]
 pub(crate) mod index;
 pub(crate) mod inflate;
 pub(crate) mod listing;
+pub(crate) mod name;
 pub(crate) mod unpack;
 
 use std::fs::File;

@@ -8,5 +8,5 @@
 //! Pure: bytes in, bytes out, and the same bytes for the same tar, so that an index can be made again
 //! and compared.
 
-#[expect(dead_code, reason = "the writer and the reader are being built")]
+pub(crate) mod build;
 pub(crate) mod tree;

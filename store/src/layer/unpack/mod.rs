@@ -1,7 +1,7 @@
 //! Lays the entries of a tar down as a tree for overlayfs.
 //!
 //! The archive is hostile until proven otherwise. What keeps it inside its tree:
-//! - names are cleaned ([`name`]): no `..`, no leading slash, nothing empty;
+//! - names are cleaned ([`super::name`]): no `..`, no leading slash, nothing empty;
 //! - parents are opened with openat2(RESOLVE_IN_ROOT) ([`tree`]): symlinks in them lead nowhere but
 //!   into the tree. They are followed, since merged-/usr images hold `lib/x` below `lib -> usr/lib`;
 //! - the last component is only ever made anew, with O_EXCL or a call that fails if there is
@@ -13,7 +13,6 @@
 //! filesystems/overlayfs.rst).
 
 mod metadata;
-mod name;
 mod node;
 mod tree;
 
@@ -23,8 +22,8 @@ use std::os::fd::OwnedFd;
 use crate::archive::{Entry, Kind, Reader};
 use crate::error::{Error, Result, show};
 use crate::layer::content::Contents;
+use crate::layer::name::{self, Place};
 use crate::time::Time;
-use name::Place;
 use tree::Tree;
 
 /// What may be kept for the end: names of links and values of ACLs.

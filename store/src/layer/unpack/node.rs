@@ -8,7 +8,6 @@ use std::os::unix::fs::FileExt;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::name::split;
 use super::tree::{Found, Tree};
 use super::{Unpacker, metadata};
 use crate::archive::sparse::Segment;
@@ -16,6 +15,7 @@ use crate::archive::{Entry, Kind};
 use crate::dir;
 use crate::error::{Context, Error, Result};
 use crate::layer::content::ContentHasher;
+use crate::layer::name::split;
 
 impl<R: Read> Unpacker<R> {
     pub(super) fn file(&mut self, path: &[u8], entry: &Entry) -> Result<()> {

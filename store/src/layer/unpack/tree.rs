@@ -11,9 +11,9 @@ use rustix::fs::{AtFlags, FileType, Mode, ResolveFlags};
 use rustix::io::Errno;
 
 use super::metadata;
-use super::name::{join, split};
 use crate::dir;
 use crate::error::{Context, Error, Result};
+use crate::layer::name::{join, split};
 use crate::time::Time;
 
 /// How many directories are open at most.

@@ -8,7 +8,7 @@ const OPAQUE: &[u8] = b".wh..wh..opq";
 
 /// Where an entry goes. Paths are relative to the layer's root, clean, and empty for the root.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(crate) enum Place {
     /// An ordinary entry.
     At { path: Vec<u8> },
     /// A mark that hides a name of the layers below.
@@ -20,7 +20,7 @@ pub(super) enum Place {
 }
 
 /// Cleans a name and finds what it stands for.
-pub(super) fn place(raw: &[u8]) -> Result<Place> {
+pub(crate) fn place(raw: &[u8]) -> Result<Place> {
     let path = clean(raw)?;
     let (parent, last) = split(&path);
     if parent
@@ -56,14 +56,14 @@ pub(super) fn place(raw: &[u8]) -> Result<Place> {
 }
 
 /// Parent and last component.
-pub(super) fn split(path: &[u8]) -> (&[u8], &[u8]) {
+pub(crate) fn split(path: &[u8]) -> (&[u8], &[u8]) {
     match path.iter().rposition(|byte| *byte == b'/') {
         Some(slash) => (&path[..slash], &path[slash + 1..]),
         None => (b"", path),
     }
 }
 
-pub(super) fn join(parent: &[u8], name: &[u8]) -> Vec<u8> {
+pub(crate) fn join(parent: &[u8], name: &[u8]) -> Vec<u8> {
     if parent.is_empty() {
         name.to_vec()
     } else {
