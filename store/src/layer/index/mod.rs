@@ -9,4 +9,5 @@
 //! and compared.
 
 pub(crate) mod build;
+pub(crate) mod merge;
 pub(crate) mod tree;

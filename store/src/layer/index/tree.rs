@@ -114,6 +114,30 @@ impl Tree {
         NodeId(id)
     }
 
+    /// Tells all names there are with their paths, a directory before what is in it, in the order of
+    /// their bytes; the root's is empty.
+    pub(crate) fn each_name(&self, mut tell: impl FnMut(&[u8], NodeId)) {
+        tell(b"", NodeId::ROOT);
+        let mut path = Vec::new();
+        // For each directory on the way the length of its path, and what is still to be told.
+        let mut way = vec![(0, self.node(NodeId::ROOT).children().into_iter().flatten())];
+        while let Some((length, children)) = way.last_mut() {
+            path.truncate(*length);
+            let Some((name, id)) = children.next() else {
+                way.pop();
+                continue;
+            };
+            if !path.is_empty() {
+                path.push(b'/');
+            }
+            path.extend_from_slice(name);
+            tell(&path, *id);
+            if let Some(children) = self.node(*id).children() {
+                way.push((path.len(), Some(children).into_iter().flatten()));
+            }
+        }
+    }
+
     /// All nodes there ever were, those without a name too.
     pub(crate) fn len(&self) -> usize {
         self.nodes.len()
@@ -145,6 +169,14 @@ impl Node {
         match &mut self.kind {
             Kind::Directory(children) => Some(children),
             _ => None,
+        }
+    }
+
+    /// Where a file's data lies; nothing for anything else.
+    pub(crate) fn extents(&self) -> &[Extent] {
+        match &self.kind {
+            Kind::File(file) => &file.extents,
+            _ => &[],
         }
     }
 
