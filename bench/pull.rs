@@ -1,5 +1,7 @@
-//! How long an image takes from the registry to runnable, side by side: mybox, podman, docker, and
-//! the plainest way to do it by hand, `curl | gzip -d | tar` a layer.
+//! How long an image takes from the registry to runnable, side by side: mybox with its layers indexed
+//! and unpacked, podman, docker, and two ways to do it by hand: `curl | gzip -d | tar`, and the least
+//! that anybody could do, `curl | sha256sum` beside `gzip -d` into a file, with the fastest gzip -d
+//! there is. Then how long it takes to be rid of it again.
 //!
 //! `cargo bench --bench pull [-- ROUNDS]`. The image has three layers, 300 MB compressed and 57,000
 //! files; a registry on loopback serves it. The candidates take turns, each into an empty store on
@@ -34,18 +36,25 @@ fn main() {
     registry.push(&layout);
     let stores = Disk::new(&dir);
     let place = &stores.mounted;
-    let mut candidates = vec![mybox(place, &registry)];
+    let mut candidates = vec![
+        mybox(place, &registry, "indexed"),
+        mybox(place, &registry, "unpacked"),
+    ];
     candidates.extend(podman(place, &registry));
     candidates.extend(docker(place, &registry));
     candidates.extend(by_hand(place, &registry));
+    candidates.extend(least(place, &registry));
     for _ in 0..rounds {
         for candidate in &mut candidates {
-            (candidate.forget)();
             // What the one before left to be written is not this one's to wait for.
             rustix::fs::sync();
             let started = Instant::now();
             (candidate.pull)();
             candidate.times.push(started.elapsed());
+            rustix::fs::sync();
+            let started = Instant::now();
+            (candidate.remove)();
+            candidate.removals.push(started.elapsed());
         }
     }
     print_table(&mut candidates, rounds);
@@ -84,51 +93,56 @@ impl Drop for Disk {
 
 /// One way to get the image.
 struct Candidate {
-    name: &'static str,
+    name: String,
     /// What it does beside getting the files there.
     does: &'static str,
-    /// Throws away what the last pull brought.
-    forget: Box<dyn Fn()>,
     pull: Box<dyn Fn()>,
+    /// Throws away what the pull brought.
+    remove: Box<dyn Fn()>,
     times: Vec<Duration>,
+    removals: Vec<Duration>,
     /// Ends when the candidate is dropped.
     _daemon: Option<Daemon>,
 }
 
 impl Candidate {
     fn new(
-        name: &'static str,
+        name: impl Into<String>,
         does: &'static str,
-        forget: impl Fn() + 'static,
         pull: impl Fn() + 'static,
+        remove: impl Fn() + 'static,
     ) -> Self {
         Self {
-            name,
+            name: name.into(),
             does,
-            forget: Box::new(forget),
             pull: Box::new(pull),
+            remove: Box::new(remove),
             times: Vec::new(),
+            removals: Vec::new(),
             _daemon: None,
         }
     }
 }
 
-fn mybox(dir: &Path, registry: &Registry) -> Candidate {
-    let (root, run_root) = (dir.join("mybox"), dir.join("mybox-run"));
+fn mybox(dir: &Path, registry: &Registry, form: &'static str) -> Candidate {
+    let root = dir.join(format!("mybox-{form}"));
+    let run_root = dir.join(format!("mybox-{form}-run"));
     let reference = registry.reference();
-    let remove = root.clone();
+    let command = move || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_mybox"));
+        command.env("MYBOX_LAYER_FORM", form);
+        command.arg("--root").arg(&root);
+        command.arg("--run-root").arg(&run_root);
+        command
+    };
+    let (remove, name) = (command.clone(), reference.clone());
     Candidate::new(
-        "mybox",
+        format!("mybox, {form}"),
         "checks, flushes to the disk",
-        move || remove_tree(&remove),
+        move || run(command().args(["pull", "--quiet", &reference])),
         move || {
-            let mut command = Command::new(env!("CARGO_BIN_EXE_mybox"));
-            command
-                .arg("--root")
-                .arg(&root)
-                .arg("--run-root")
-                .arg(&run_root);
-            run(command.args(["pull", "--quiet", &reference]));
+            run(remove().args(["rmi", &name]));
+            run(remove().args(["gc"]));
         },
     )
 }
@@ -139,20 +153,17 @@ fn podman(dir: &Path, registry: &Registry) -> Option<Candidate> {
     let (root, run_root) = (dir.join("podman"), dir.join("podman-run"));
     let command = move || {
         let mut command = Command::new("podman");
-        command
-            .arg("--root")
-            .arg(&root)
-            .arg("--runroot")
-            .arg(&run_root);
+        command.arg("--root").arg(&root);
+        command.arg("--runroot").arg(&run_root);
         command.args(["--storage-driver", "overlay"]);
         command
     };
-    let reset = command.clone();
+    let remove = command.clone();
     Some(Candidate::new(
         "podman",
         "checks",
-        move || run(reset().args(["rmi", "--all", "--force"])),
         move || run(command().args(["pull", "--quiet", "--tls-verify=false", &reference])),
+        move || run(remove().args(["rmi", "--all", "--force"])),
     ))
 }
 
@@ -166,53 +177,76 @@ fn docker(dir: &Path, registry: &Registry) -> Option<Candidate> {
         command.args(["--host", &host]);
         command
     };
-    let forget = command.clone();
-    let remove = reference.clone();
+    let remove = command.clone();
+    let name = reference.clone();
     let mut candidate = Candidate::new(
         "docker",
         "checks",
-        move || {
-            // The first time there is nothing to remove.
-            let _ = quiet(forget().args(["rmi", "--force", &remove])).status();
-        },
         move || run(command().args(["pull", "--quiet", &reference])),
+        move || run(remove().args(["rmi", "--force", &name])),
     );
     candidate._daemon = Some(daemon);
     Some(candidate)
 }
 
+/// Each layer with curl, gzip -d and tar, side by side.
 fn by_hand(dir: &Path, registry: &Registry) -> Option<Candidate> {
     find("curl")?;
-    let inflate = if find("igzip").is_some() {
-        "igzip"
-    } else {
-        "gzip"
-    };
-    let place = dir.join("by-hand");
-    let urls = registry.layer_urls();
-    let remove = place.clone();
-    Some(Candidate::new(
-        "curl | gzip -d | tar",
+    let inflate = registry.fastest_gunzip();
+    Some(for_each_layer(
+        format!("curl | {inflate} | tar"),
         "nothing",
-        move || remove_tree(&remove),
+        dir.join("by-hand"),
+        registry.layer_urls(),
+        move |url| format!("curl -sS {url} | {inflate} | tar -x"),
+    ))
+}
+
+/// What nobody can do without: getting the bytes, hashing them, inflating them.
+fn least(dir: &Path, registry: &Registry) -> Option<Candidate> {
+    find("curl")?;
+    let inflate = registry.fastest_gunzip();
+    Some(for_each_layer(
+        format!("curl | sha256sum & {inflate}"),
+        "hashes what it gets",
+        dir.join("least"),
+        registry.layer_urls(),
+        move |url| {
+            format!(
+                "mkfifo bytes; {inflate} < bytes > layer.tar & \
+                 curl -sS {url} | tee bytes | sha256sum > digest; wait"
+            )
+        },
+    ))
+}
+
+/// A shell script for each layer, all at once, each in a directory of its own.
+fn for_each_layer(
+    name: String,
+    does: &'static str,
+    place: PathBuf,
+    urls: Vec<String>,
+    script: impl Fn(&str) -> String + 'static,
+) -> Candidate {
+    let remove = place.clone();
+    Candidate::new(
+        name,
+        does,
         move || {
-            let running: Vec<Child> = urls
-                .iter()
-                .enumerate()
-                .map(|(number, url)| {
-                    let layer = place.join(number.to_string());
-                    fs::create_dir_all(&layer).expect("make a directory");
-                    let layer = layer.display();
-                    let script = format!("curl -sS {url} | {inflate} -dc | tar -x -C {layer}");
-                    let mut shell = Command::new("sh");
-                    shell.args(["-c", &script]).spawn().expect("start sh")
-                })
-                .collect();
+            let start = |(number, url): (usize, &String)| -> Child {
+                let layer = place.join(number.to_string());
+                fs::create_dir_all(&layer).expect("make a directory");
+                let mut shell = Command::new("sh");
+                shell.args(["-ec", &script(url)]).current_dir(layer);
+                shell.spawn().expect("start sh")
+            };
+            let running: Vec<Child> = urls.iter().enumerate().map(start).collect();
             for mut child in running {
                 assert!(child.wait().expect("wait for sh").success());
             }
         },
-    ))
+        move || remove_tree(&remove),
+    )
 }
 
 /// A process that ends with this.
@@ -322,6 +356,28 @@ impl Registry {
 
     fn reference(&self) -> String {
         format!("127.0.0.1:{}/bench:1", self.port)
+    }
+
+    /// Of the programs that inflate gzip, those that are installed, the one that is done first with
+    /// the first layer.
+    fn fastest_gunzip(&self) -> &'static str {
+        let blobs = self.layers.join("blobs/sha256");
+        let list = fs::read_to_string(self.layers.join("layers")).expect("the list of layers");
+        let first = list.lines().next().expect("an image has layers");
+        let first = blobs.join(first.trim_start_matches("sha256:"));
+        let time = |words: &&str| {
+            let mut words = words.split(' ');
+            let mut command = Command::new(words.next().expect("a program"));
+            let input = File::open(&first).expect("open a layer");
+            let started = Instant::now();
+            let status = quiet(command.args(words)).stdin(input).status();
+            assert!(status.expect("start it").success());
+            started.elapsed()
+        };
+        let there = |words: &&str| find(words.split(' ').next().expect("a program")).is_some();
+        let known = ["igzip -dc", "libdeflate-gunzip -c", "pigz -dc", "gzip -dc"];
+        let fastest = known.into_iter().filter(there).min_by_key(time);
+        fastest.expect("gzip is everywhere")
     }
 
     fn layer_urls(&self) -> Vec<String> {
@@ -496,20 +552,23 @@ fn bench_dir() -> PathBuf {
 fn print_table(candidates: &mut [Candidate], rounds: usize) {
     for candidate in candidates.iter_mut() {
         candidate.times.sort();
+        candidate.removals.sort();
     }
-    let median = |candidate: &Candidate| candidate.times[candidate.times.len() / 2];
-    let own = median(&candidates[0]);
+    let median = |times: &[Duration]| times[times.len() / 2];
+    let own = median(&candidates[0].times);
     println!(
-        "{:<22} {:>8} {:>8} {:>8}   {rounds} rounds",
-        "", "median", "best", "ratio"
+        "{:<34} {:>8} {:>8} {:>8} {:>10}   {rounds} rounds",
+        "", "median", "best", "ratio", "removal"
     );
     for candidate in candidates.iter() {
+        let time = median(&candidate.times);
         println!(
-            "{:<22} {:>6.2} s {:>6.2} s {:>7.1}x   {}",
+            "{:<34} {:>6.2} s {:>6.2} s {:>7.2}x {:>7} ms   {}",
             candidate.name,
-            median(candidate).as_secs_f64(),
+            time.as_secs_f64(),
             candidate.times[0].as_secs_f64(),
-            median(candidate).as_secs_f64() / own.as_secs_f64(),
+            time.as_secs_f64() / own.as_secs_f64(),
+            median(&candidate.removals).as_millis(),
             candidate.does
         );
     }
