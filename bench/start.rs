@@ -1,13 +1,19 @@
 //! How long a container takes from the command line to its end, side by side: mybox with an image,
 //! an overlay, a bridge and limits, beside whatever of crun, runc, podman and docker is installed.
 //!
+//! An image of 100 layers stands beside that of one.
+//!
 //! `cargo bench --bench start [-- ROUNDS]`. The candidates take turns, so that a machine that gets
 //! slower does so for all of them; the table has medians and their ratios.
 
-use std::fs;
+mod layout;
+
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
+
+use layout::Layout;
 
 /// Something that starts a container that runs `true`.
 struct Candidate {
@@ -41,6 +47,9 @@ fn main() {
 /// Rounds that are not counted: caches fill, the bridge is made.
 const WARM_UP: usize = 3;
 
+/// Of the image that has many.
+const LAYERS: usize = 100;
+
 /// Where the benchmark keeps its images and bundles.
 struct Place {
     dir: PathBuf,
@@ -59,8 +68,36 @@ impl Place {
         let place = Self { dir, rootfs };
         let mut import = place.mybox();
         import.arg("import").arg(&place.rootfs).arg("bench");
-        assert!(quietly(&mut import).is_ok(), "mybox import failed");
+        layout::run(&mut import);
+        place.load_layered();
         place
+    }
+
+    /// The same root filesystem with other layers over it, of a file each.
+    fn load_layered(&self) {
+        let path = self.dir.join("layout");
+        let mut layout = Layout::new(&path);
+        layout.add_layer(&image_tar(self).expect("tar is everywhere"));
+        for number in 1..LAYERS {
+            let tar = self.dir.join("layer.tar");
+            let mut builder = tar::Builder::new(File::create(&tar).expect("make a layer"));
+            let mut header = tar::Header::new_gnu();
+            header.set_mode(0o644);
+            header.set_size(1);
+            let name = format!("srv/{number}");
+            let file = builder.append_data(&mut header, name, &b"x"[..]);
+            file.and_then(|()| builder.finish()).expect("write a layer");
+            layout.add_layer(&tar);
+        }
+        layout.finish("layered");
+        let archive = self.dir.join("layered.tar");
+        let mut pack = Command::new("tar");
+        layout::run(pack.arg("-C").arg(path).arg("-cf").arg(&archive).arg("."));
+        layout::run(
+            self.mybox()
+                .args(["load", "--quiet", "--input"])
+                .arg(&archive),
+        );
     }
 
     fn mybox(&self) -> Command {
@@ -93,18 +130,18 @@ impl Place {
 }
 
 fn candidates(place: &Place) -> Vec<Candidate> {
-    let mut all = vec![mybox(
-        place,
-        &["-m", "64m", "--pids-limit", "64"],
-        "mybox",
-        FULL,
-    )];
-    all.push(mybox(
-        place,
-        &["--network", "none"],
-        "mybox, no network",
-        "image, overlay, cgroup",
-    ));
+    const LIMITS: &[&str] = &["-m", "64m", "--pids-limit", "64"];
+    let mut all = vec![
+        mybox(place, LIMITS, "bench", "mybox", FULL),
+        mybox(place, LIMITS, "layered", "mybox, 100 layers", FULL),
+        mybox(
+            place,
+            &["--network", "none"],
+            "bench",
+            "mybox, no network",
+            "image, overlay, cgroup",
+        ),
+    ];
     for runtime in ["crun", "runc"] {
         all.extend(oci_runtime(place, runtime));
     }
@@ -115,7 +152,13 @@ fn candidates(place: &Place) -> Vec<Candidate> {
 
 const FULL: &str = "image, overlay, bridge, memory and pids limit";
 
-fn mybox(place: &Place, flags: &[&str], name: &'static str, does: &'static str) -> Candidate {
+fn mybox(
+    place: &Place,
+    flags: &[&str],
+    image: &'static str,
+    name: &'static str,
+    does: &'static str,
+) -> Candidate {
     let flags: Vec<String> = flags.iter().map(|flag| (*flag).to_owned()).collect();
     let dir = place.dir.clone();
     let command = move |_| {
@@ -127,7 +170,7 @@ fn mybox(place: &Place, flags: &[&str], name: &'static str, does: &'static str) 
         command
             .args(["run", "--rm"])
             .args(&flags)
-            .args(["bench", "/bin/true"]);
+            .args([image, "/bin/true"]);
         command
     };
     Candidate {
