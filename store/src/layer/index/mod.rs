@@ -9,5 +9,7 @@
 //! and compared.
 
 pub(crate) mod build;
+mod format;
 pub(crate) mod merge;
 pub(crate) mod tree;
+pub(crate) mod write;

@@ -17,6 +17,11 @@ pub(crate) struct NodeId(u32);
 
 impl NodeId {
     pub(crate) const ROOT: Self = Self(0);
+
+    /// Less than [`Tree::len`].
+    pub(crate) fn index(self) -> usize {
+        self.0 as usize
+    }
 }
 
 /// A tree of inodes, the root first. A node that has several names is a file with hardlinks; one
