@@ -5,6 +5,7 @@
 
 mod archives;
 mod cache;
+mod compressed;
 mod crash;
 mod dry_run;
 mod durability;

@@ -23,9 +23,10 @@ that is neither active, pinned nor in use: `mybox gc --unused-for 0s`, and `mybo
 that have ended. `mybox gc` alone removes less: the last line says how much.
 
 --json prints {images, layers, blobs, containers, volumes, partialDownloads, overhead, total,
-reclaimable, gc}; each of the first six is {total, active, bytes, sharedBytes, reclaimableBytes},
-overhead the bytes of the layout itself, gc the bytes that `mybox gc` would give back now. With
---verbose also objects, a list of {kind, digest, bytes, images}, and containerList, a list of {name,
+reclaimable, gc, compressed}; each of the first six is {total, active, bytes, sharedBytes,
+reclaimableBytes}, overhead the bytes of the layout itself, gc the bytes that `mybox gc` would give
+back now, compressed what `mybox gc --compressed` would give back beyond that. With --verbose also
+objects, a list of {kind, digest, bytes, images}, and containerList, a list of {name,
 running, bytes}.")]
 pub(super) struct Arguments {
     /// Every object and container by itself, too
@@ -61,6 +62,8 @@ struct Document {
     total: u64,
     reclaimable: u64,
     gc: u64,
+    /// Bytes that dropping compressed blobs would give back beyond that.
+    compressed: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     objects: Option<Vec<ObjectRow>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -92,12 +95,19 @@ pub(super) fn run(places: &Places, arguments: &Arguments) -> Result<u8, Failure>
         unused_for: Some(Duration::ZERO),
         ..GcOptions::at(now)
     };
-    let ([plan, at_once], survey) = store.gc_plans(&uses, [&everything, &GcOptions::at(now)])?;
+    let at_once = GcOptions::at(now);
+    let lean = GcOptions {
+        compressed: true,
+        ..GcOptions::at(now)
+    };
+    let (plans, survey) = store.gc_plans(&uses, [&everything, &at_once, &lean])?;
+    let [plan, at_once, lean] = plans;
     let code = images::report_damage(&survey.catalog);
     let containers = containers(places)?;
     let mut document = document(&survey, &plan, &containers);
     document.volumes = volumes(places)?;
     document.gc = at_once.frees();
+    document.compressed = lean.frees().saturating_sub(document.gc);
     document.total += document.volumes.bytes;
     if arguments.details {
         document.objects = Some(objects(&survey));
@@ -192,6 +202,7 @@ fn document(survey: &Survey, plan: &GcPlan, containers: &[ContainerRow]) -> Docu
         partial_downloads,
         overhead: survey.overhead,
         gc: 0,
+        compressed: 0,
         objects: None,
         container_list: None,
     }
@@ -300,6 +311,12 @@ fn show(document: &Document) -> anyhow::Result<()> {
         "`mybox gc` would give back {} now",
         output::decimal_size(document.gc)
     ))?;
+    if document.compressed > 0 {
+        output::line(&format!(
+            "`mybox gc --compressed` would give back {} more: blobs that a registry has as well",
+            output::decimal_size(document.compressed)
+        ))?;
+    }
     details(document)
 }
 

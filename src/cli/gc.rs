@@ -29,20 +29,21 @@ downloads, not containers and volumes; where it cannot be reached the exit code 
 
 --json prints {plan, dryRun, images, objects, left, bytes, storeBytes, keepBytes, beyondLimit}.
 Each of images is {digest, ids, names, lastUsed, why}; each of objects is {kind, digest, bytes,
-lastUsed, why, image}, kind being blob, layer or partial. why is one of unneeded, ofImage (then
-image is the digest of that image), untagged, unused, overLimit, brokenOff. left are objects that
-came into use before they could go.
+lastUsed, why, image}, kind being blob, layer, merged or partial. why is one of unneeded, ofImage
+(then image is the digest of that image), untagged, unused, overLimit, compressed, brokenOff. left
+are objects that came into use before they could go.
 
 Examples:
   mybox gc --dry-run
   mybox gc --unused-for 30d
-  mybox gc --keep-bytes 20GB --dry-run")]
+  mybox gc --keep-bytes 20GB --dry-run
+  mybox gc --compressed --dry-run")]
 pub(super) struct Arguments {
     /// Change nothing: print what would go, and keep it as a plan for a day
     #[arg(long)]
     dry_run: bool,
     /// Do exactly what a dry run has planned, or nothing if any of it was used since
-    #[arg(long, value_name = "ID", conflicts_with_all = ["dry_run", "unused_for", "keep_bytes"])]
+    #[arg(long, value_name = "ID", conflicts_with_all = ["dry_run", "unused_for", "keep_bytes", "compressed"])]
     plan: Option<String>,
     /// Images too that were not used for so long: 30d, 12h, 2w, 90m
     #[arg(long, value_name = "TIME", value_parser = values::duration)]
@@ -50,6 +51,10 @@ pub(super) struct Arguments {
     /// As many images, the longest unused first, as it takes to keep to this size: 20GB
     #[arg(long, value_name = "SIZE", value_parser = values::disk_bytes)]
     keep_bytes: Option<u64>,
+    /// Compressed blobs too whose layers are here and that can be fetched again from where they were
+    /// pulled; push and save then do that
+    #[arg(long)]
+    compressed: bool,
     /// As JSON
     #[arg(long)]
     json: bool,
@@ -101,6 +106,7 @@ pub(super) fn run(places: &Places, arguments: &Arguments) -> Result<u8, Failure>
     let options = GcOptions {
         unused_for: arguments.unused_for,
         keep_bytes: arguments.keep_bytes,
+        compressed: arguments.compressed,
         ..GcOptions::at(SystemTime::now())
     };
     let (plan, done) = if arguments.dry_run {
@@ -201,6 +207,7 @@ fn word(why: &WhyGone) -> &'static str {
         WhyGone::Untagged => "untagged",
         WhyGone::Unused => "unused",
         WhyGone::OverLimit => "overLimit",
+        WhyGone::Compressed => "compressed",
         WhyGone::BrokenOff => "brokenOff",
     }
 }

@@ -159,7 +159,7 @@ pub fn run() -> Result<u8, Failure> {
         Verb::Gc(arguments) => gc::run(&places, &arguments),
         Verb::Login(arguments) => login::run(arguments),
         Verb::Logout(arguments) => logout::run(&arguments),
-        Verb::Save(arguments) => save::run(&places, &arguments),
+        Verb::Save(arguments) => save::run(&places, arguments),
         Verb::Load(arguments) => load::run(&places, &arguments),
         Verb::Network(arguments) => network::run(&places, &arguments),
     }

@@ -100,6 +100,12 @@ impl Display {
         // A thread that panicked has left at worst a bar that stands still.
         let mut blobs = self.blobs.lock().unwrap_or_else(PoisonError::into_inner);
         match event {
+            PushEvent::BringingBack { digest } => {
+                self.note(&format!(
+                    "fetching {} again: it was dropped",
+                    digest.short()
+                ));
+            }
             PushEvent::Began { blobs: all } => {
                 *blobs = all
                     .iter()

@@ -13,8 +13,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail};
-use mybox_store::{Digest, Outgoing, OutgoingBlob, Reference, Store};
+use mybox_store::{Digest, Outgoing, OutgoingBlob, Reference, Store, WantedBlob};
 
+use super::pull;
 use crate::registry::{Client, Content, Mounted, Options, Source, Upload, Which};
 
 /// How many blobs at a time, unless the user says otherwise.
@@ -44,6 +45,11 @@ pub struct Pushed {
 /// How far a push is. Told often, from several threads.
 #[derive(Clone, Debug)]
 pub enum PushEvent {
+    /// A blob that was dropped here is fetched again from where it came.
+    BringingBack {
+        /// Which.
+        digest: Digest,
+    },
     /// It is known what is to be on the registry in the end.
     Began {
         /// The blobs with their sizes.
@@ -89,6 +95,12 @@ pub fn push(store: &Store, request: &PushRequest, watch: PushWatch) -> Result<Pu
             destination.familiar()
         );
     };
+    let tell = |wanted: &WantedBlob| {
+        watch(PushEvent::BringingBack {
+            digest: wanted.digest,
+        });
+    };
+    pull::bring_back(store, &request.name, &request.registry, &tell)?;
     let outgoing = store.outgoing(&request.name)?;
     let client = Client::new(&request.registry)?;
     let target = client.destination(destination)?;

@@ -51,6 +51,7 @@ mod xattr;
 mod change;
 mod import;
 
+mod compressed;
 mod differences;
 mod gc;
 mod image;

@@ -20,6 +20,7 @@ use crate::layout::Store;
 use crate::oci::document::Document;
 use crate::oci::index::{self, Index};
 use crate::oci::manifest::{Descriptor, Manifest};
+use crate::reference::Reference;
 
 /// Indexes within indexes: more than anybody has use for, few enough for the stack.
 const DEEPEST: usize = 8;
@@ -32,6 +33,10 @@ pub(crate) struct Root {
     /// The names of the entry, as they are written.
     pub(crate) names: Vec<String>,
     pub(crate) pinned: bool,
+    /// Where it was pulled from.
+    pub(crate) source: Option<Reference>,
+    /// Whether the compressed blobs of its layers may be missing.
+    pub(crate) may_lack_blobs: bool,
     /// Digests it can be asked for by: its own, those of the indexes in it, and those of the indexes
     /// it was chosen from.
     pub(crate) aliases: Vec<Digest>,
@@ -64,6 +69,8 @@ impl Root {
         Self {
             names: index.names(entry.digest).map(str::to_owned).collect(),
             pinned: same().any(index::is_pinned),
+            source: same().find_map(index::source),
+            may_lack_blobs: same().any(index::may_lack_blobs),
             aliases: std::iter::once(entry.digest).chain(chosen_from).collect(),
             entry: entry.clone(),
             manifests: Vec::new(),

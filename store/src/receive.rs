@@ -17,7 +17,7 @@ use crate::layer::{HeldLayer, Step};
 use crate::layout::Store;
 use crate::object::{Object, Verdict};
 use crate::oci::config::ImageConfig;
-use crate::oci::index::INDEX_DIGEST;
+use crate::oci::index::{INDEX_DIGEST, set_source};
 use crate::oci::manifest::{Descriptor, Manifest};
 use crate::platform::Platform;
 use crate::reference::Reference;
@@ -86,7 +86,7 @@ impl Store {
     /// image of the store. `chosen_from` is the index it was chosen from, so that it can be found by
     /// that one's digest too. The answer is the manifest that had the name before, if another one had.
     ///
-    /// The caller holds everything it needs.
+    /// The caller holds everything it needs. Of layers that are laid down the blobs may be missing.
     pub fn name_image(
         &self,
         mut descriptor: Descriptor,
@@ -99,11 +99,17 @@ impl Store {
                 .annotations
                 .insert(INDEX_DIGEST.to_owned(), index);
         }
+        if let Some(reference) = reference {
+            set_source(&mut descriptor, reference);
+        }
         let mut locked = self.lock_index()?;
         let entry = descriptor.clone();
         let before = locked
             .index
             .add(descriptor, reference.map(ToString::to_string).as_deref());
+        if self.lacks_blobs(&self.root_of(&locked.index, &entry))? {
+            locked.index.allow_dropped(entry.digest);
+        }
         locked.save()?;
         // That it was brought again is a use, even if all of it was here.
         let root = self.root_of(&locked.index, &entry);

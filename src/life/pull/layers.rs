@@ -1,7 +1,7 @@
 //! The blobs of an image, several at a time: each is there, or is fetched and unpacked while it
 //! arrives. The first failure ends the others.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::{self, Read};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -70,6 +70,8 @@ pub(super) struct Fetcher<'a> {
     pub(super) client: &'a Client,
     pub(super) source: &'a Source,
     pub(super) watch: Watch<'a>,
+    /// Blobs that nobody needs, since their layers are there.
+    pub(super) dispensable: HashSet<Digest>,
 }
 
 /// One task in progress.
@@ -83,7 +85,8 @@ struct Work<'a> {
 
 /// A blob that is there, its layer if it has one, and what came over the network for it.
 struct Arrived {
-    blob: Held,
+    /// None where the layer alone will do.
+    blob: Option<Held>,
     layer: Option<HeldLayer>,
     fetched: u64,
 }
@@ -137,7 +140,7 @@ impl Fetcher<'_> {
 
 impl Kept {
     fn add(&mut self, arrived: Arrived) {
-        self.blobs.push(arrived.blob);
+        self.blobs.extend(arrived.blob);
         self.layers.extend(arrived.layer);
         self.fetched += arrived.fetched;
     }
@@ -152,6 +155,9 @@ impl Work<'_> {
     }
 
     fn run(&self) -> Result<Arrived> {
+        if let Some(arrived) = self.dispensed()? {
+            return Ok(arrived);
+        }
         let mut is_second_try = false;
         loop {
             let partial = match self.expect()? {
@@ -171,6 +177,27 @@ impl Work<'_> {
                 Fetched::Wrong(error) => return Err(error.into()),
             }
         }
+    }
+
+    /// The layer alone, if it will do.
+    fn dispensed(&self) -> Result<Option<Arrived>> {
+        let dispensable = &self.fetcher.dispensable;
+        let layer = self
+            .task
+            .layer
+            .filter(|_| dispensable.contains(&self.task.digest));
+        let Some(layer) = layer else {
+            return Ok(None);
+        };
+        let held = self.fetcher.store.hold_unpacked(layer)?;
+        Ok(held.map(|held| {
+            self.tell(LayerEvent::There);
+            Arrived {
+                blob: None,
+                layer: Some(held),
+                fetched: 0,
+            }
+        }))
     }
 
     /// Finds the blob, or takes on to fetch it; waits for whoever fetches it now.
@@ -202,7 +229,7 @@ impl Work<'_> {
             LayerEvent::There
         });
         Ok(Arrived {
-            blob,
+            blob: Some(blob),
             layer,
             fetched: 0,
         })
@@ -238,7 +265,7 @@ impl Work<'_> {
                     let layer = unpacked.transpose()?;
                     self.tell(LayerEvent::Done);
                     Ok(Fetched::Whole(Box::new(Arrived {
-                        blob,
+                        blob: Some(blob),
                         layer,
                         fetched,
                     })))

@@ -23,7 +23,7 @@ use mybox_store::{DiffId, Digest, Held, HeldLayer, Image, Platform, Reference, S
 use crate::registry::{self, Client, Options};
 use resolve::Resolved;
 
-pub use refetch::refetch;
+pub use refetch::{bring_back, refetch};
 
 /// How many layers at a time, unless the user says otherwise; as Docker has it.
 pub const JOBS: usize = 3;
@@ -237,11 +237,14 @@ pub fn pull(store: &Store, request: &PullRequest, watch: Watch<'_>) -> Result<Pu
         reference: resolved.reference.clone(),
         layers: tasks.iter().map(|task| (task.digest, task.size)).collect(),
     });
+    let laid_down = tasks.iter();
+    let laid_down = laid_down.filter_map(|task| Some((task.layer?, task.digest)));
     let fetcher = layers::Fetcher {
         store,
         client: &client,
         source: &resolved.source,
         watch,
+        dispensable: store.dispensable(laid_down)?,
     };
     let kept = fetcher
         .fetch_all(&tasks, request.jobs)

@@ -1,10 +1,28 @@
-//! One blob of an image once more, from wherever one of the image's names leads.
+//! A blob of an image once more, from where the image was pulled, or wherever one of its names leads.
 
 use anyhow::{Context, Result, anyhow, bail};
 use mybox_store::{Arrival, Reference, Store, WantedBlob};
 
 use super::download::{Download, Downloaded};
 use crate::registry::{Client, Options, Source, Which};
+
+/// Fetches the blobs again that `gc --compressed` has dropped from an image: whoever sends it on needs
+/// them. `tell` is told of each before it comes.
+pub fn bring_back(
+    store: &Store,
+    name: &str,
+    registry: &Options,
+    tell: &dyn Fn(&WantedBlob),
+) -> Result<()> {
+    for wanted in store.dropped_blobs(name)? {
+        tell(&wanted);
+        let digest = wanted.digest;
+        let what =
+            || format!("bring back blob {digest}, which `mybox gc --compressed` has dropped");
+        refetch(store, registry, &wanted).with_context(what)?;
+    }
+    Ok(())
+}
 
 /// Puts a blob into the store again. The images' names are tried in turn.
 pub fn refetch(store: &Store, registry: &Options, wanted: &WantedBlob) -> Result<()> {

@@ -48,6 +48,7 @@ impl GcPlan {
         Self {
             images,
             objects,
+            lean: self.lean.clone(),
             ..*self
         }
     }
@@ -165,9 +166,11 @@ impl Store {
         plan: GcPlan,
         judged: Judged,
     ) -> Result<Collected> {
-        if !plan.images.is_empty() {
+        if !plan.images.is_empty() || !plan.lean.is_empty() {
             let images = plan.images.iter();
             images.for_each(|image| locked.index.remove(image.digest));
+            let lean = plan.lean.iter();
+            lean.for_each(|entry| locked.index.allow_dropped(*entry));
             locked.save()?;
         }
         let freed_bytes = self.carry_out(judged.condemned)?;
@@ -225,11 +228,26 @@ impl Survey {
             let reason = image.kept_by(self)?;
             Some((format!("image {}", image.digest), reason))
         });
+        let lean = self.droppable_by(plan);
         let objects = plan.objects.iter().filter_map(|doomed| {
-            let reason = doomed.kept_by(self, &needed)?;
+            let reason = match doomed.why {
+                WhyGone::Compressed if lean.contains(&doomed.object) => return None,
+                _ => doomed.kept_by(self, &needed)?,
+            };
             Some((doomed.object.to_string(), reason))
         });
         images.chain(objects).next()
+    }
+
+    /// The compressed blobs that no entry needs but those which a plan takes something from.
+    fn droppable_by(&self, plan: &GcPlan) -> HashSet<Object> {
+        let images = plan.images.iter().map(|image| image.digest);
+        let planned: HashSet<Digest> = images.chain(plan.lean.iter().copied()).collect();
+        let droppable = self.droppable().into_iter();
+        droppable
+            .filter(|(_, entries)| entries.iter().all(|entry| planned.contains(entry)))
+            .map(|(blob, _)| Object::Blob(blob))
+            .collect()
     }
 
     /// What the other entries need when the plan's images are gone.

@@ -17,7 +17,7 @@
 mod apply;
 mod planner;
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
@@ -46,6 +46,8 @@ pub struct GcOptions {
     pub unused_for: Option<Duration>,
     /// As many images as it takes for the store to have no more bytes on the disk.
     pub keep_bytes: Option<u64>,
+    /// Compressed blobs of layers that are laid down, of images that can be fetched again.
+    pub compressed: bool,
     /// What time it is.
     pub now: SystemTime,
 }
@@ -56,6 +58,7 @@ impl GcOptions {
         Self {
             unused_for: None,
             keep_bytes: None,
+            compressed: false,
             now,
         }
     }
@@ -68,6 +71,9 @@ pub struct GcPlan {
     version: u32,
     /// The images that go out of the index; what they take with them is among the objects.
     pub images: Vec<DoomedImage>,
+    /// Entries of the index that stay and lose the compressed blobs of their layers.
+    #[serde(default)]
+    pub lean: BTreeSet<Digest>,
     /// Everything that is removed.
     pub objects: Vec<DoomedObject>,
     /// Bytes the store has on the disk before.
@@ -121,6 +127,8 @@ pub enum WhyGone {
     Unused,
     /// Of what is left it is what was used the longest ago, and the store is too large.
     OverLimit,
+    /// The layer that was made of it is here, and it can be fetched again.
+    Compressed,
     /// A download nobody goes on with.
     BrokenOff,
 }
@@ -133,6 +141,7 @@ impl fmt::Display for WhyGone {
             Self::Untagged => formatter.write_str("it has no name and no container"),
             Self::Unused => formatter.write_str("unused for too long"),
             Self::OverLimit => formatter.write_str("unused the longest, the store is too large"),
+            Self::Compressed => formatter.write_str("its layer is here, a registry has it"),
             Self::BrokenOff => formatter.write_str("broken off, untouched for a day"),
         }
     }

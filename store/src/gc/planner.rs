@@ -1,6 +1,6 @@
 //! Makes a plan from what is in the store. Nothing is changed; locks are only asked for.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::SystemTime;
 
 use super::{DoomedImage, DoomedObject, GcOptions, GcPlan, PATIENCE, VERSION, WhyGone};
@@ -44,6 +44,7 @@ impl<'a> Planner<'a> {
             plan: GcPlan {
                 version: VERSION,
                 images: Vec::new(),
+                lean: BTreeSet::new(),
                 objects: Vec::new(),
                 store_bytes: survey.total(),
                 keep_bytes: options.keep_bytes,
@@ -72,6 +73,9 @@ impl<'a> Planner<'a> {
                 let limit = self.options.now.checked_sub(age);
                 let old = |used| limit.is_some_and(|limit| used <= limit);
                 self.images(&mut images, WhyGone::Unused, |_, used| old(used))?;
+            }
+            if self.options.compressed {
+                self.compressed()?;
             }
             if let Some(limit) = self.options.keep_bytes {
                 self.shrink(limit, images)?;
@@ -109,6 +113,26 @@ impl<'a> Planner<'a> {
             if !download && !self.needs.contains_key(object) {
                 self.doom(*object, measured, WhyGone::Unneeded)?;
             }
+        }
+        Ok(())
+    }
+
+    /// Blobs that can be fetched again, of what stays.
+    fn compressed(&mut self) -> Result<()> {
+        let going: HashSet<Digest> = self.plan.images.iter().map(|image| image.digest).collect();
+        let doomed: HashSet<Object> = self.plan.objects.iter().map(|one| one.object).collect();
+        let survey = self.survey;
+        for (blob, entries) in survey.droppable() {
+            let object = Object::Blob(blob);
+            let measured = &survey.objects[&object];
+            if doomed.contains(&object) || self.store.is_held(object)? {
+                continue;
+            }
+            let staying = entries.into_iter().filter(|entry| !going.contains(entry));
+            self.plan.lean.extend(staying);
+            self.note(object, measured, WhyGone::Compressed);
+            // Nobody frees it a second time, by whatever else goes.
+            self.needs.remove(&object);
         }
         Ok(())
     }
@@ -193,7 +217,9 @@ impl<'a> Planner<'a> {
             }
         }
         for object in &objects {
-            *self.needs.entry(*object).or_insert(1) -= 1;
+            if let Some(needs) = self.needs.get_mut(object) {
+                *needs -= 1;
+            }
         }
         let ids = root.manifests.iter();
         self.plan.images.push(DoomedImage {

@@ -6,10 +6,16 @@ use serde::{Deserialize, Serialize};
 
 use super::manifest::Descriptor;
 use crate::digest::Digest;
+use crate::reference::Reference;
 
 pub(crate) const REF_NAME: &str = "org.opencontainers.image.ref.name";
 /// The image index that a manifest was chosen from when it was pulled.
 pub(crate) const INDEX_DIGEST: &str = "io.mybox.index";
+/// Where it was pulled from: registry and repository.
+const SOURCE: &str = "io.mybox.source";
+/// Says that the compressed blobs of its layers may be missing, since they can be fetched again.
+const COMPRESSED: &str = "io.mybox.compressed";
+const DROPPED: &str = "dropped";
 /// Says that gc leaves alone what the entry names.
 const PINNED: &str = "io.mybox.pinned";
 
@@ -54,6 +60,7 @@ impl Index {
     pub(crate) fn add(&mut self, mut manifest: Descriptor, name: Option<&str>) -> Option<Digest> {
         let digest = manifest.digest;
         manifest.annotations.remove(REF_NAME);
+        self.inherit(&mut manifest);
         let Some(name) = name else {
             if !self.manifests.iter().any(|known| known.digest == digest) {
                 self.manifests.push(manifest);
@@ -79,6 +86,28 @@ impl Index {
             .retain(|known| known.digest != digest || reference(known).is_some());
         self.manifests.push(manifest);
         before.map(|before| before.digest)
+    }
+
+    /// What is known of a manifest by its other entries stays known.
+    fn inherit(&self, manifest: &mut Descriptor) {
+        let same = self.manifests.iter();
+        for known in same.filter(|known| known.digest == manifest.digest) {
+            for key in [SOURCE, COMPRESSED] {
+                if let Some(value) = known.annotations.get(key) {
+                    let entry = manifest.annotations.entry(key.to_owned());
+                    entry.or_insert_with(|| value.clone());
+                }
+            }
+        }
+    }
+
+    /// Notes that the compressed blobs of an entry's layers may be missing from now on.
+    pub(crate) fn allow_dropped(&mut self, digest: Digest) {
+        let same = self.manifests.iter_mut();
+        for known in same.filter(|known| known.digest == digest) {
+            let (key, value) = (COMPRESSED.to_owned(), DROPPED.to_owned());
+            known.annotations.insert(key, value);
+        }
     }
 
     /// Takes a name from a manifest; the manifest stays, without a name if that was the last.
@@ -125,6 +154,21 @@ pub(crate) fn reference(descriptor: &Descriptor) -> Option<&str> {
 /// The index that a manifest was chosen from.
 pub(crate) fn chosen_from(descriptor: &Descriptor) -> Option<Digest> {
     descriptor.annotations.get(INDEX_DIGEST)?.parse().ok()
+}
+
+/// The repository that an entry was pulled from.
+pub(crate) fn source(descriptor: &Descriptor) -> Option<Reference> {
+    descriptor.annotations.get(SOURCE)?.parse().ok()
+}
+
+pub(crate) fn set_source(descriptor: &mut Descriptor, pulled: &Reference) {
+    let source = format!("{}/{}", pulled.registry(), pulled.repository());
+    descriptor.annotations.insert(SOURCE.to_owned(), source);
+}
+
+/// Whether the compressed blobs of its layers may be missing.
+pub(crate) fn may_lack_blobs(descriptor: &Descriptor) -> bool {
+    descriptor.annotations.get(COMPRESSED).map(String::as_str) == Some(DROPPED)
 }
 
 /// Whether gc leaves alone what the entry names.

@@ -184,7 +184,7 @@ impl Healer<'_> {
             sources.push(record.blob);
         }
         for source in sources {
-            let Some(held) = self.good_blob(source)? else {
+            let Some(held) = self.blob_for_layer(source)? else {
                 continue;
             };
             let mut file = held.reader().on("open", || self.store.blob_path(source))?;
@@ -195,6 +195,20 @@ impl Healer<'_> {
             return Ok(Outcome::Lost("its blob is lost".to_owned()));
         }
         self.throw_away(Object::Layer(layer))
+    }
+
+    /// A good blob to make a layer of, fetched if it was dropped.
+    fn blob_for_layer(&self, digest: Digest) -> Result<Option<Held>> {
+        if let Some(held) = self.good_blob(digest)? {
+            return Ok(Some(held));
+        }
+        if !self.needs.blobs.contains_key(&digest) {
+            return Ok(None);
+        }
+        match self.blob(digest)? {
+            Outcome::Healed(_) => self.good_blob(digest),
+            _ => Ok(None),
+        }
     }
 
     /// Replaces a damaged listing, if the tree still is what the record says.

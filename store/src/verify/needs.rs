@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::layout::Store;
 use crate::oci::config::ImageConfig;
 use crate::oci::document::Document;
-use crate::oci::index::Index;
+use crate::oci::index::{self, Index};
 use crate::oci::manifest::{Descriptor, Manifest};
 use crate::reference::Reference;
 
@@ -132,7 +132,10 @@ impl Needs {
             };
             match Document::parse(&bytes, &descriptor.media_type) {
                 Ok(Document::Index(index)) => waiting.extend(index.manifests),
-                Ok(Document::Image(manifest)) => self.manifest(store, &manifest, number)?,
+                Ok(Document::Image(manifest)) => {
+                    let lean = index::may_lack_blobs(root);
+                    self.manifest(store, &manifest, lean, number)?;
+                }
                 // An attestation, a signature: kept as it came.
                 Err(Error::Unsupported { .. }) => {
                     if let Ok(manifest) = serde_json::from_slice::<Manifest>(&bytes) {
@@ -148,10 +151,17 @@ impl Needs {
         Ok(())
     }
 
-    fn manifest(&mut self, store: &Store, manifest: &Manifest, image: usize) -> Result<()> {
+    /// Of a lean image the blobs may be missing whose layers are there.
+    fn manifest(
+        &mut self,
+        store: &Store,
+        manifest: &Manifest,
+        lean: bool,
+        image: usize,
+    ) -> Result<()> {
         self.blob(&manifest.config, true, image);
         for layer in &manifest.layers {
-            self.blob(layer, true, image);
+            self.blob(layer, !lean, image);
         }
         let digest = manifest.config.digest;
         let Some(bytes) = self.read(store, digest, true, image)? else {
@@ -163,6 +173,9 @@ impl Needs {
                     let need = self.layers.entry(*layer).or_default();
                     need.blobs.insert(blob.digest);
                     need.images.insert(image);
+                    if lean && store.hold_layer(*layer)?.is_none() {
+                        self.blob(blob, true, image);
+                    }
                 }
             }
             Err(error) => self.wrong(digest, &error, image),
