@@ -11,5 +11,9 @@
 pub(crate) mod build;
 mod format;
 pub(crate) mod merge;
+pub(crate) mod read;
 pub(crate) mod tree;
 pub(crate) mod write;
+
+#[cfg(test)]
+mod tests;

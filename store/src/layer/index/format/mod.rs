@@ -15,7 +15,7 @@ mod xattr;
 
 pub(super) use inode::{DataLayout, FileType, Inode};
 pub(super) use superblock::{OwnRecord, Slot, Superblock};
-pub(super) use xattr::{Attribute, BODY_HEADER, LONGEST_SHARED};
+pub(super) use xattr::{Attribute, BODY_HEADER, LONGEST_SHARED, shared_body};
 
 /// Blocks of 512 bytes, as a tar's: so what lies in one can be pointed to.
 pub(super) const BLOCK_BITS: u32 = 9;

@@ -45,21 +45,22 @@ impl Superblock {
     }
 
     /// The number of the root's inode, which has the next block's beginning.
-    pub(in super::super) fn root(devices: usize) -> u64 {
+    pub(in super::super) fn root(devices: u16) -> u64 {
+        let devices = usize::from(devices);
         let end = (Self::own(devices) + OWN + devices * 8) as u64;
         end.next_multiple_of(BLOCK) / INODE_SLOT
     }
 
-    /// How much has to be read to know how much there is to read.
-    pub(in super::super) fn end_of_record(devices: usize) -> usize {
-        Self::own(devices) + OWN
+    /// What has to be read to know the number of devices.
+    pub(in super::super) const END: u64 = (OFFSET + SIZE) as u64;
+
+    /// What has to be read to know where the metadata ends.
+    pub(in super::super) fn end_of_record(devices: u16) -> u64 {
+        (Self::own(usize::from(devices)) + OWN) as u64
     }
 
-    /// What has to be read to know the number of devices.
-    pub(in super::super) const END: usize = OFFSET + SIZE;
-
     fn encode(&self) -> Vec<u8> {
-        let root = Self::root(usize::from(self.devices));
+        let root = Self::root(self.devices);
         let mut bytes = Vec::with_capacity(SIZE);
         bytes.extend(MAGIC.to_le_bytes());
         // No checksum, and no feature that says so: erofs-utils 1.8 crash over it with such blocks.
@@ -128,7 +129,7 @@ impl Superblock {
         for slot in slots {
             bytes.extend(slot.length.to_le_bytes());
         }
-        let root = Self::root(slots.len()) * INODE_SLOT;
+        let root = Self::root(self.devices) * INODE_SLOT;
         bytes.resize(usize::try_from(root).expect("16 bits"), 0);
         bytes
     }
@@ -166,6 +167,9 @@ impl<'a> Slot<'a> {
         superblock: &Superblock,
     ) -> Result<Vec<Self>, String> {
         let count = usize::from(superblock.devices);
+        if index.len() < Superblock::own(count) + OWN + count * 8 {
+            return Err("it ends in its device table".to_owned());
+        }
         let mut place = u64::from(superblock.blocks);
         let mut slots = Vec::with_capacity(count);
         for number in 0..count {

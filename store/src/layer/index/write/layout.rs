@@ -50,7 +50,8 @@ impl<'a> Layout<'a> {
     pub(super) fn plan(tree: &'a Tree, census: &Census<'a>) -> Result<Self> {
         let shared = Shared::of(census);
         let mut placed = Vec::with_capacity(census.listed.len());
-        let mut position = Superblock::root(tree.devices.len()) * INODE_SLOT;
+        let devices = u16::try_from(tree.devices.len()).expect("checked before");
+        let mut position = Superblock::root(devices) * INODE_SLOT;
         for (place, listed) in census.listed.iter().enumerate() {
             let mut one = Self::place(tree, &shared, place, listed)
                 .map_err(|reason| census.bad(place, reason))?;
