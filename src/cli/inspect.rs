@@ -94,7 +94,7 @@ fn layer_details(survey: &Survey, image: &Image) -> Vec<Value> {
             let measured = survey.objects.get(&Object::Layer(*layer));
             json!({
                 "diffId": layer.to_string(),
-                "size": measured.map(|measured| measured.bytes),
+                "size": measured.map(|measured| measured.whole()),
                 "lastUsed": measured.map(|measured| rfc3339(measured.used)),
                 "blob": blob.digest.to_string(),
                 "compressedSize": blob.size,

@@ -86,7 +86,7 @@ fn document(why: &Why) -> Document {
     };
     Document {
         object: why.object,
-        bytes: why.measured.map_or(0, |measured| measured.bytes),
+        bytes: why.measured.map_or(0, |measured| measured.whole()),
         last_used: why.measured.map(|measured| rfc3339(measured.used)),
         needed_by: why.reasons.iter().map(needed).collect(),
         held: why.held,
@@ -98,7 +98,7 @@ fn text(why: &Why, now: SystemTime) -> Vec<String> {
     let facts = match why.measured {
         Some(measured) => {
             let age = now.duration_since(measured.used).unwrap_or_default();
-            let size = output::decimal_size(measured.bytes);
+            let size = output::decimal_size(measured.whole());
             let what = if let Object::Layer(_) = why.object {
                 "last used"
             } else {

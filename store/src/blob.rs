@@ -12,6 +12,7 @@ use rustix::fs::{Mode, OFlags};
 use crate::digest::Digest;
 use crate::error::{Context, Error, Result};
 use crate::ingest::Temporary;
+use crate::layer::source::Place;
 use crate::layout::Store;
 use crate::{dir, lock};
 
@@ -78,6 +79,14 @@ impl Store {
         rustix::fs::openat(self.blobs(), digest.hex(), flags, Mode::empty())
             .map(File::from)
             .on("open", || self.blob_path(digest))
+    }
+
+    /// Where a blob lies, if it is there.
+    pub(crate) fn place_of_blob(&self, digest: Digest) -> Place<'_> {
+        Place {
+            directory: self.blobs(),
+            name: digest.hex(),
+        }
     }
 
     /// Stores a small blob unless it is there.

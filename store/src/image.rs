@@ -377,7 +377,7 @@ impl Store {
         let mut seen = HashSet::new();
         let layers = image.layers.iter().filter(|layer| seen.insert(**layer));
         let sizes = layers.map(|layer| self.measure_layer(*layer).ok().flatten());
-        let bytes = sizes.flatten().map(|measured| measured.bytes);
+        let bytes = sizes.flatten().map(|measured| measured.whole());
         bytes.fold(0, u64::saturating_add)
     }
 

@@ -17,9 +17,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use rustix::fs::{Mode, OFlags, RenameFlags};
+use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
+use crate::layer::source::Place;
 use crate::{dir, lock, object};
 
 const PLAN: &str = "plan-";
@@ -60,6 +61,15 @@ impl Temporary<File> {
         let mut temporary = Self::file(ingest)?;
         temporary.content_mut().write_all(bytes)?;
         Ok(temporary)
+    }
+
+    /// One more name of a file, whose bytes nobody changes.
+    pub(crate) fn link(ingest: BorrowedFd<'_>, from: &OwnedFd, file: &str) -> Result<Self, Errno> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        Self::make(ingest, |directory, name| {
+            rustix::fs::linkat(from, file, directory, name, AtFlags::empty())?;
+            rustix::fs::openat(directory, name, flags, Mode::empty()).map(File::from)
+        })
     }
 
     /// Flushes the file's data to the disk.
@@ -106,6 +116,14 @@ impl<T: AsFd> Temporary<T> {
         self.content
             .as_ref()
             .expect("only publish takes the content")
+    }
+
+    /// Where it lies until it is published.
+    pub(crate) fn place(&self) -> Place<'_> {
+        Place {
+            directory: self.ingest.as_fd(),
+            name: self.name.clone(),
+        }
     }
 
     pub(crate) fn content_mut(&mut self) -> &mut T {

@@ -1,14 +1,16 @@
 //! A content-addressed store of OCI images and their layers.
 //!
-//! The store's root is a valid OCI image layout; beside the blobs it keeps every layer as a tree
-//! that overlayfs can use as a lower directory:
+//! The store's root is a valid OCI image layout; beside the blobs it keeps every layer in a form that
+//! overlayfs can use as a lower directory:
 //!
 //! ```text
 //! <root>/
 //!   oci-layout  index.json   the image layout; tags live in index.json
-//!   mybox.json               {"version":1}: the format of everything below
+//!   mybox.json               {"version":2}: the format of everything below; "layerForm" if chosen
 //!   blobs/sha256/<hex>       manifests, configs and layers, by the digest of their bytes
-//!   layers/<diff id hex>/    layer.json and fs/, the unpacked tree
+//!   layers/<diff id hex>/    layer.json, and by the layer's form: fs/, the unpacked tree; or
+//!                            layer.tar and layer.erofs, the tar as it is and an index over it
+//!   images/                  what is made of several layers' indexes
 //!   ingest/                  tmp-*: files and trees being made or thrown away; *.lock: single flight;
 //!                            <hex>.partial: a download in progress, resumable by any process;
 //!                            plan-<id>.json: what gc would do, for a day
@@ -65,6 +67,7 @@ mod survey;
 mod transfer;
 mod verify;
 mod why;
+mod writeback;
 
 pub use allocated::allocated;
 pub use arrival::{Arrival, Follower, Partial};
@@ -77,6 +80,7 @@ pub use gc::{Collected, DoomedImage, DoomedObject, GcOptions, GcPlan, WhyGone};
 pub use image::{Catalog, Damage, Image};
 pub use import::{ImportOptions, ImportSource, Progress, Warning};
 pub use layer::HeldLayer;
+pub use layer::form::LayerForm;
 pub use layout::Store;
 pub use object::{Measured, Object};
 pub use oci::config::{Config, History, ImageConfig, RootFs};

@@ -5,6 +5,7 @@
 //! holds the exclusive lock, which nobody gets while somebody uses the thing; then it is carried
 //! out. Whoever condemns holds the index lock.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, SystemTime};
@@ -16,8 +17,9 @@ use serde::{Deserialize, Serialize};
 use crate::arrival::PARTIAL;
 use crate::digest::{DiffId, Digest};
 use crate::error::{Context, Error, Result};
-use crate::layer::RECORD;
+use crate::layer::indexed::{INDEX, TAR};
 use crate::layer::listing::LISTING;
+use crate::layer::record::{Laid, RECORD};
 use crate::layout::Store;
 use crate::{dir, ingest, lock};
 
@@ -56,10 +58,20 @@ impl fmt::Display for Object {
 /// What an object is on the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Measured {
-    /// Bytes really allocated.
+    /// Bytes really allocated, but not those in common.
     pub bytes: u64,
+    /// Bytes of a layer that its uncompressed blob is as well: one file with two names. They count at
+    /// the blob.
+    pub in_common: u64,
     /// The last use: of an image that of its manifest's blob.
     pub used: SystemTime,
+}
+
+impl Measured {
+    /// Bytes really allocated, wherever they count.
+    pub fn whole(&self) -> u64 {
+        self.bytes + self.in_common
+    }
 }
 
 /// An object that nobody uses, locked so that it stays so.
@@ -96,8 +108,8 @@ impl Store {
         measure_file(self.blobs(), &digest.hex()).on("stat", || self.blob_path(digest))
     }
 
-    /// The tree by its record, since nobody can look at all files of all layers; what lies beside
-    /// it as it is.
+    /// A tree by its record, since nobody can look at all files of all layers; what lies beside it, and
+    /// the files of an indexed layer, as they are.
     pub(crate) fn measure_layer(&self, layer: DiffId) -> Result<Option<Measured>> {
         let path = || self.layer_path(layer);
         let hex = layer.hex();
@@ -106,17 +118,42 @@ impl Store {
             return Ok(None);
         };
         let record = stat(&format!("{hex}/{RECORD}"))?;
-        let listing = stat(&format!("{hex}/{LISTING}"))?;
-        let beside = [Some(&directory), record.as_ref(), listing.as_ref()];
-        let beside: u64 = beside.into_iter().flatten().map(allocated).sum();
         // A record that cannot be read is damage, and verify says so; nothing else depends on it.
-        let tree = self
-            .layer_record(layer)
-            .map_or(0, |record| record.allocated);
+        let laid = self.layer_record(layer).ok().map(|record| record.laid);
+        let (mut tree, mut in_common) = (0, 0);
+        let mut files = vec![Some(directory), record];
+        match laid {
+            Some(Laid::Unpacked { allocated, .. }) => {
+                tree = allocated;
+                files.push(stat(&format!("{hex}/{LISTING}"))?);
+            }
+            Some(Laid::Indexed { .. }) => {
+                files.push(stat(&format!("{hex}/{INDEX}"))?);
+                let tar = stat(&format!("{hex}/{TAR}"))?;
+                match tar {
+                    Some(tar) if self.is_blob(layer, &tar)? => in_common = allocated(&tar),
+                    tar => files.push(tar),
+                }
+            }
+            None => {}
+        }
+        let beside: u64 = files.iter().flatten().map(allocated).sum();
+        let used = record.as_ref().unwrap_or(&directory);
         Ok(Some(Measured {
             bytes: tree + beside,
-            used: modified(record.as_ref().unwrap_or(&directory)),
+            in_common,
+            used: modified(used),
         }))
+    }
+
+    /// Whether a layer's tar is its blob's file.
+    fn is_blob(&self, layer: DiffId, tar: &Stat) -> Result<bool> {
+        if tar.st_nlink < 2 {
+            return Ok(false);
+        }
+        let blob = stat(self.blobs(), layer.hex()).on("stat", || self.blob_path(layer.digest()))?;
+        let same = |blob: Stat| (blob.st_dev, blob.st_ino) == (tar.st_dev, tar.st_ino);
+        Ok(blob.is_some_and(same))
     }
 
     /// Whether somebody uses an object. Asked by trying its lock, which is given back at once; the
@@ -155,10 +192,12 @@ impl Store {
     }
 
     /// Removes what was condemned; the bytes that gives back. Layers go out of sight first and all
-    /// together, so that one flush stands between that and the end of their files.
+    /// together, so that one flush stands between that and the end of their files. What a layer and its
+    /// blob have in common is given back when both are gone.
     pub(crate) fn carry_out(&self, condemned: impl IntoIterator<Item = Condemned>) -> Result<u64> {
+        let condemned: Vec<Condemned> = condemned.into_iter().collect();
+        let freed = self.given_back(&condemned)?;
         let mut trash = Vec::new();
-        let mut freed = 0;
         for one in condemned {
             let path = || self.path_of(one.object);
             let (parent, name) = self.place_of(one.object);
@@ -168,12 +207,30 @@ impl Store {
             } else {
                 rustix::fs::unlinkat(parent, &*name, AtFlags::empty()).on("remove", path)?;
             }
-            freed += one.bytes;
         }
         if !trash.is_empty() {
             rustix::fs::fsync(self.layers()).on_path("flush", self.root())?;
         }
         Ok(freed)
+    }
+
+    /// Bytes that are free when these are gone.
+    fn given_back(&self, condemned: &[Condemned]) -> Result<u64> {
+        let going: HashSet<Object> = condemned.iter().map(|one| one.object).collect();
+        let mut bytes = 0;
+        for one in condemned {
+            bytes += one.bytes;
+            let Object::Blob(digest) = one.object else {
+                continue;
+            };
+            let layer = DiffId::from(digest);
+            if !going.contains(&Object::Layer(layer)) {
+                // The layer that stays keeps them.
+                let stays = self.measure_layer(layer)?;
+                bytes -= stays.map_or(0, |layer| layer.in_common).min(one.bytes);
+            }
+        }
+        Ok(bytes)
     }
 
     fn place_of(&self, object: Object) -> (BorrowedFd<'_>, String) {
@@ -246,6 +303,7 @@ fn measure_file(directory: BorrowedFd<'_>, name: &str) -> Result<Option<Measured
     let stat = stat(directory, name)?;
     Ok(stat.map(|stat| Measured {
         bytes: allocated(&stat),
+        in_common: 0,
         used: modified(&stat),
     }))
 }

@@ -13,6 +13,7 @@ use std::io::Read;
 use crate::blob::Held;
 use crate::digest::{DiffId, Digest};
 use crate::error::{Error, Result};
+use crate::layer::source::Source;
 use crate::layer::{HeldLayer, Step};
 use crate::layout::Store;
 use crate::object::{Object, Verdict};
@@ -55,7 +56,8 @@ impl Store {
         source: &mut (dyn Read + Send),
         progress: &mut dyn FnMut(LayerStep),
     ) -> Result<HeldLayer> {
-        self.make_layer_from(layer, blob, source, &mut |step| {
+        let source = Source::of_blob(blob, source);
+        self.make_layer(layer, blob, source, &mut |step| {
             progress(match step {
                 Step::Waiting => LayerStep::Waiting,
                 Step::Unpacking { entries, bytes } => LayerStep::Unpacking { entries, bytes },

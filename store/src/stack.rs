@@ -7,7 +7,10 @@ use crate::blob::Held;
 use crate::digest::{DiffId, Digest};
 use crate::error::{Context, Error, Result};
 use crate::image::Image;
-use crate::layer::{HeldLayer, RECORD, TREE};
+use crate::layer::HeldLayer;
+use crate::layer::record::RECORD;
+use crate::layer::source::Source;
+use crate::layer::unpacked::TREE;
 use crate::layout::Store;
 use crate::{dir, object};
 
@@ -85,7 +88,9 @@ impl Store {
     /// Makes a layer anew from its blob.
     fn restore_layer(&self, layer: DiffId, blob: Digest) -> Result<HeldLayer> {
         let mut file = self.open_blob(blob)?;
-        self.make_layer_from(layer, blob, &mut file, &mut |_| {})
+        let source = Source::of_blob(blob, &mut file);
+        let source = source.lying_at(blob, layer, self.place_of_blob(blob));
+        self.make_layer(layer, blob, source, &mut |_| {})
             .map_err(|error| match error {
                 Error::Mismatch { found, .. } => {
                     let reason = format!("its bytes have another digest: they are layer {found}");

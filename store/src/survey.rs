@@ -112,7 +112,7 @@ impl Store {
 
     /// What an empty store would take as well.
     fn overhead(&self) -> Result<u64> {
-        const PARTS: [&str; 8] = [
+        const PARTS: [&str; 9] = [
             ".",
             "oci-layout",
             "index.json",
@@ -121,6 +121,7 @@ impl Store {
             "blobs/sha256",
             "layers",
             "ingest",
+            "images",
         ];
         let bytes = |part: &&str| -> Result<u64, Errno> {
             let stat = object::stat(self.root_fd(), *part)?;
@@ -138,11 +139,10 @@ impl Survey {
         self.overhead + objects.sum::<u64>()
     }
 
-    /// Bytes an object takes on the disk; none if it is not there.
+    /// Bytes an object takes on the disk, those too that it has in common with another; none if it is
+    /// not there.
     pub fn bytes(&self, object: Object) -> u64 {
-        self.objects
-            .get(&object)
-            .map_or(0, |measured| measured.bytes)
+        self.objects.get(&object).map_or(0, Measured::whole)
     }
 
     /// When the entry's images were last used.

@@ -358,10 +358,10 @@ fn the_store_is_an_oci_image_layout() {
 fn a_store_of_the_future_and_a_directory_of_something_else_are_refused() {
     let scratch = Scratch::new();
     let root = scratch.store.root();
-    std::fs::write(root.join("mybox.json"), r#"{"version":2,"more":true}"#).unwrap();
+    std::fs::write(root.join("mybox.json"), r#"{"version":3,"more":true}"#).unwrap();
     let error = Store::open(root).unwrap_err().to_string();
     assert!(
-        error.contains("format 2") && error.contains("newer mybox"),
+        error.contains("format 3") && error.contains("newer mybox"),
         "{error}"
     );
     let home = scratch.path("home");

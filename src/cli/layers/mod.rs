@@ -92,7 +92,7 @@ pub(super) fn run(places: &Places, arguments: &Arguments) -> Result<u8, Failure>
         return Ok(code);
     }
     let mut layers = survey.layers();
-    layers.sort_by_key(|layer| std::cmp::Reverse(layer.measured.map(|one| one.bytes)));
+    layers.sort_by_key(|layer| std::cmp::Reverse(layer.measured.map(|one| one.whole())));
     if arguments.json {
         output::json(&layers.iter().map(row).collect::<Vec<_>>())?;
     } else if arguments.quiet {
@@ -124,7 +124,7 @@ fn row(layer: &SharedLayer<'_>) -> Row {
     };
     Row {
         diff_id: layer.diff_id.to_string(),
-        bytes: layer.measured.map(|measured| measured.bytes),
+        bytes: layer.measured.map(|measured| measured.whole()),
         blob: layer.blob.map(|(digest, _)| digest.to_string()),
         compressed_bytes: layer.blob.map(|(_, size)| size),
         images: layer.images.iter().map(image).collect(),
@@ -148,7 +148,7 @@ fn cells(layer: &SharedLayer<'_>, whole: bool) -> Vec<String> {
     let names: Vec<String> = names.into_iter().collect();
     vec![
         output::id(&layer.diff_id.to_string(), whole),
-        size(layer.measured.map(|measured| measured.bytes)),
+        size(layer.measured.map(|measured| measured.whole())),
         size(layer.blob.map(|(_, size)| size)),
         age.unwrap_or_else(|| "not unpacked".to_owned()),
         layer.containers.len().to_string(),

@@ -267,7 +267,7 @@ impl<'a> Picture<'a> {
             layers.iter().partition(|layer| !layer.images.is_empty());
         let bytes = |layers: &[&mybox_store::SharedLayer<'_>]| -> String {
             let measured = layers.iter().filter_map(|layer| layer.measured);
-            output::decimal_size(measured.map(|one| one.bytes).sum())
+            output::decimal_size(measured.map(|one| one.whole()).sum())
         };
         let images = self.shares.len();
         self.lines.extend([

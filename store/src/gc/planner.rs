@@ -19,6 +19,8 @@ pub(super) struct Planner<'a> {
     /// How many entries of the index still need an object.
     needs: HashMap<Object, usize>,
     plan: GcPlan,
+    /// The objects of the plan.
+    doomed: HashSet<Object>,
     /// Bytes of the store when the plan is done.
     left: u64,
 }
@@ -49,6 +51,7 @@ impl<'a> Planner<'a> {
                 store_bytes: survey.total(),
                 keep_bytes: options.keep_bytes,
             },
+            doomed: HashSet::new(),
             left: survey.total(),
         };
         for root in &survey.catalog.roots {
@@ -174,7 +177,7 @@ impl<'a> Planner<'a> {
 
     /// The oldest use first, until the store is small enough.
     fn shrink(&mut self, limit: u64, images: Vec<(SystemTime, &'a Root)>) -> Result<()> {
-        let doomed: HashSet<Object> = self.plan.objects.iter().map(|one| one.object).collect();
+        let doomed = &self.doomed;
         let downloads =
             self.survey.objects.iter().filter(|(object, _)| {
                 matches!(object, Object::Partial(_)) && !doomed.contains(object)
@@ -235,6 +238,24 @@ impl<'a> Planner<'a> {
         Ok(())
     }
 
+    /// What it gives back if an object goes after those that are doomed. What a layer and its blob have in
+    /// common is given back by the one that goes last.
+    fn gives_back(&self, object: Object, measured: &Measured) -> u64 {
+        match object {
+            Object::Layer(layer) if self.doomed.contains(&Object::Blob(layer.digest())) => {
+                measured.whole()
+            }
+            Object::Blob(digest) => {
+                let layer = Object::Layer(digest.into());
+                let layer = Some(layer).filter(|layer| !self.doomed.contains(layer));
+                let layer = layer.and_then(|layer| self.survey.objects.get(&layer));
+                let kept = layer.map_or(0, |layer| layer.in_common);
+                measured.bytes.saturating_sub(kept)
+            }
+            _ => measured.bytes,
+        }
+    }
+
     /// Takes an object unless some process has it in use.
     fn doom(&mut self, object: Object, measured: &Measured, why: WhyGone) -> Result<()> {
         if self.store.is_held(object)? {
@@ -245,10 +266,12 @@ impl<'a> Planner<'a> {
     }
 
     fn note(&mut self, object: Object, measured: &Measured, why: WhyGone) {
-        self.left = self.left.saturating_sub(measured.bytes);
+        let bytes = self.gives_back(object, measured);
+        self.left = self.left.saturating_sub(bytes);
+        self.doomed.insert(object);
         self.plan.objects.push(DoomedObject {
             object,
-            bytes: measured.bytes,
+            bytes,
             used: measured.used,
             why,
         });

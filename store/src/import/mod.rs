@@ -22,7 +22,9 @@ use crate::digest::{DiffId, Digest, Hasher};
 use crate::error::{Context, Error, Result};
 use crate::image::Image;
 use crate::ingest::Temporary;
-use crate::layer::{HeldLayer, LayDown, Step, TREE, lay_down_tar};
+use crate::layer::source::Source;
+use crate::layer::unpacked::TREE;
+use crate::layer::{HeldLayer, Step};
 use crate::layout::Store;
 use crate::oci::config::{Config, History, ImageConfig, RootFs};
 use crate::oci::manifest::{CONFIG, Descriptor, LAYER_TAR, MANIFEST, Manifest};
@@ -161,8 +163,8 @@ impl Store {
                 reason,
             });
         }
-        let mut tar = self.take_in(source, options.max_size, progress)?;
-        let layer = self.lay_down(&mut tar, progress)?;
+        let tar = self.take_in(source, options.max_size, progress)?;
+        let layer = self.lay_down(&tar, progress)?;
         let digest = tar.digest;
         let mut published = vec![digest];
         let image = self.publish_image(tar, &layer, options, &mut published);
@@ -248,11 +250,12 @@ impl Store {
         Ok((tar.file, tar.digest))
     }
 
-    fn lay_down(&self, tar: &mut TakenIn, progress: &mut dyn FnMut(Progress)) -> Result<HeldLayer> {
+    fn lay_down(&self, tar: &TakenIn, progress: &mut dyn FnMut(Progress)) -> Result<HeldLayer> {
         let (digest, total) = (tar.digest, tar.size);
-        let file = tar.file.content_mut();
-        let lay_down: LayDown<'_> = &mut |root, told| lay_down_tar(file, root, told);
-        self.make_layer(digest.into(), digest, lay_down, &mut |step| {
+        let file = tar.file.content().try_clone();
+        let mut file = file.on("open", || "the uncompressed tar".to_owned())?;
+        let source = Source::of_tar(&mut file, Some(tar.file.place()));
+        self.make_layer(digest.into(), digest, source, &mut |step| {
             progress(Progress::of(step, total));
         })
     }

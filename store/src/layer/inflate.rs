@@ -1,7 +1,7 @@
-//! From a layer's blob to its tree, in two threads with a bounded number of buffers between them:
+//! From a layer's blob to its tar, in two threads with a bounded number of buffers between them:
 //!
 //! ```text
-//! blob -> inflate -> diff id -> [full buffers] -> entries -> files
+//! blob -> inflate -> diff id -> [full buffers] -> whoever lays the layer down
 //!                       ^--------[empty ones]--------'
 //! ```
 //!
@@ -9,11 +9,9 @@
 //! a layer that comes out of here is the one that was asked for.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
-use std::os::fd::OwnedFd;
+use std::io::{self, BufRead, Read, Write};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 
-use super::unpack;
 use crate::compression::Decompressor;
 use crate::digest::{DiffId, Digest, Hasher};
 use crate::error::{Context, Error, Result};
@@ -21,14 +19,13 @@ use crate::error::{Context, Error, Result};
 const BUFFER: usize = 256 << 10;
 const BUFFERS: usize = 6;
 
-/// Lays a layer down from its blob, plain or compressed. `name` is what errors call the blob.
-pub(crate) fn lay_down(
+/// Gives the tar in a blob, plain or compressed, to `take`. `name` is what errors call the blob.
+pub(super) fn inflated<T>(
     blob: &mut (dyn Read + Send),
     name: &str,
     layer: DiffId,
-    root: OwnedFd,
-    progress: &mut dyn FnMut(u64, u64),
-) -> Result<unpack::Summary> {
+    take: impl FnOnce(&mut dyn BufRead) -> Result<T>,
+) -> Result<T> {
     let (full, filled) = sync_channel(BUFFERS);
     let (empty, emptied) = channel();
     for _ in 0..BUFFERS {
@@ -39,14 +36,14 @@ pub(crate) fn lay_down(
         let inflating = scope.spawn(move || inflate(blob, name, &full, &emptied));
         let mut pieces = Pieces::new(filled, empty);
         // What follows the end of the archive belongs to the diff id as well.
-        let laid = unpack::unpack(&mut pieces, root, progress).inspect(|_| pieces.drain());
+        let taken = take(&mut pieces).inspect(|_| pieces.drain());
         drop(pieces);
         let inflated = inflating
             .join()
             .unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-        let summary = laid?;
+        let taken = taken?;
         match inflated {
-            Some(found) if found == layer => Ok(summary),
+            Some(found) if found == layer => Ok(taken),
             Some(found) => Err(Error::Mismatch {
                 object: name.to_owned(),
                 expected: format!("a layer with diff id {layer}"),
@@ -137,13 +134,23 @@ impl Pieces {
 
 impl Read for Pieces {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.fill_buf()?.read(buffer)?;
+        self.consume(read);
+        Ok(read)
+    }
+}
+
+impl BufRead for Pieces {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
         while self.given == self.current.len() {
             if !self.advance() {
-                return Ok(0);
+                return Ok(&[]);
             }
         }
-        let read = (&self.current[self.given..]).read(buffer)?;
-        self.given += read;
-        Ok(read)
+        Ok(&self.current[self.given..])
+    }
+
+    fn consume(&mut self, amount: usize) {
+        self.given += amount;
     }
 }

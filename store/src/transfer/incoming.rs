@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags};
 
@@ -18,6 +18,7 @@ use crate::compression::Decompressor;
 use crate::digest::{Digest, Hasher};
 use crate::error::{Context, Error, Result};
 use crate::ingest::Temporary;
+use crate::layer::source::Place;
 use crate::layout::Store;
 
 const BUFFER: usize = 256 << 10;
@@ -179,6 +180,14 @@ impl Files {
         rustix::fs::openat(self.directory.content(), name, flags, Mode::empty())
             .map(File::from)
             .on("open", || format!("a copy of a file of {}", self.name))
+    }
+
+    /// Where a file lies until it is published.
+    pub(super) fn place(&self, file: Incoming) -> Place<'_> {
+        Place {
+            directory: self.directory.content().as_fd(),
+            name: file.number.to_string(),
+        }
     }
 
     /// Reads a document whole.

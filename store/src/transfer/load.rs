@@ -10,6 +10,7 @@ use crate::digest::{DiffId, Digest};
 use crate::error::{Context, Error, Result};
 use crate::import::Progress;
 use crate::layer::HeldLayer;
+use crate::layer::source::Source;
 use crate::layout::Store;
 use crate::oci::config::ImageConfig;
 use crate::oci::document::Document;
@@ -112,7 +113,7 @@ impl Store {
                         None => self.open_blob(*blob)?,
                     };
                     made.push(*layer);
-                    self.lay_down_one(*layer, *blob, file, &mut source, progress)?
+                    self.lay_down_one(*layer, *blob, (files, file), &mut source, progress)?
                 }
             };
             if held.len() < MOST_HELD {
@@ -126,12 +127,18 @@ impl Store {
         &self,
         layer: DiffId,
         blob: Digest,
-        file: Option<Incoming>,
+        (files, file): (&Files, Option<Incoming>),
         source: &mut (dyn Read + Send),
         progress: &mut dyn FnMut(Progress),
     ) -> Result<HeldLayer> {
         let total = file.map_or(0, |file| file.size);
-        self.make_layer_from(layer, blob, source, &mut |step| {
+        let source = Source::of_blob(blob, source);
+        let place = match file {
+            Some(file) => files.place(file),
+            None => self.place_of_blob(blob),
+        };
+        let source = source.lying_at(blob, layer, place);
+        self.make_layer(layer, blob, source, &mut |step| {
             progress(Progress::of(step, total));
         })
     }

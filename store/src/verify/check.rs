@@ -1,23 +1,23 @@
 //! Looking at parts: two threads, each with one part at a time.
 
 use std::collections::BTreeSet;
-use std::fs::File;
-use std::io::{self, Read};
-use std::os::fd::AsFd;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Mutex;
 use std::sync::mpsc::{SyncSender, sync_channel};
 
 use super::needs::Needs;
-use super::{Flaw, Part, in_words, tree};
-use crate::digest::{DiffId, Digest, Hasher};
+use super::{Flaw, Part, in_words, indexed, tree};
+use crate::digest::{DiffId, Digest};
 use crate::dir;
 use crate::error::{Context, Error, Result};
+use crate::layer::indexed::hash;
 use crate::layer::listing::{LISTING, Listing};
-use crate::layer::{RECORD, TREE};
+use crate::layer::record::{Laid, RECORD};
+use crate::layer::unpacked::TREE;
 use crate::layout::Store;
 
 const THREADS: usize = 2;
-const READ_BUFFER: usize = 256 << 10;
 /// Findings that wait to be told.
 const WAITING: usize = 64;
 /// Paths that are named of one layer; what is beyond is counted.
@@ -140,7 +140,7 @@ fn work<'a>(
             Err(error) => Message::Failed(error),
         };
         let absent_layer = matches!(message, Message::Missing(Part::Layer(_)));
-        // A layer that is not unpacked is unpacked when somebody wants it.
+        // A layer that is not laid down is laid down when somebody wants it.
         if !absent_layer && sender.send(message).is_err() {
             return;
         }
@@ -155,8 +155,8 @@ fn blob(store: &Store, digest: Digest, needs: &Needs, found: Found<'_>) -> Resul
         return Ok((!required).then(Size::default));
     };
     let path = || store.blob_path(digest);
-    let mut file = held.reader().on("open", path)?;
-    let (hash, bytes) = match hash(&mut file) {
+    let file = held.reader().on("open", path)?;
+    let (hash, bytes) = match hash(&file) {
         Ok(hashed) => hashed,
         Err(error) if tells_of_damage(&error) => {
             found(None, format!("it cannot be read: {error}"));
@@ -186,25 +186,7 @@ fn blob(store: &Store, digest: Digest, needs: &Needs, found: Found<'_>) -> Resul
     Ok(Some(Size { bytes, entries: 0 }))
 }
 
-/// The digest of a file from its beginning, and its length.
-pub(super) fn hash(file: &mut File) -> io::Result<(Digest, u64)> {
-    let mut hasher = Hasher::default();
-    let mut buffer = vec![0; READ_BUFFER];
-    let mut bytes = 0;
-    loop {
-        match file.read(&mut buffer) {
-            Ok(0) => return Ok((hasher.finish(), bytes)),
-            Ok(read) => {
-                hasher.update(&buffer[..read]);
-                bytes += read as u64;
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-}
-
-/// Looks at a layer; `None` if it is not unpacked.
+/// Looks at a layer; `None` if it is not laid down.
 fn layer(store: &Store, layer: DiffId, found: Found<'_>) -> Result<Option<Size>> {
     let Some(directory) = store.hold_layer(layer)? else {
         return Ok(None);
@@ -223,11 +205,25 @@ fn layer(store: &Store, layer: DiffId, found: Found<'_>) -> Result<Option<Size>>
             return nothing;
         }
     };
-    let listing = match Listing::open(&directory, record.tree) {
+    match record.laid {
+        Laid::Unpacked { tree, .. } => unpacked(&directory, tree, &path, found),
+        Laid::Indexed { index } => indexed::check(&directory, layer, index, &path, found),
+    }
+    .map(Some)
+}
+
+/// Looks at the tree of an unpacked layer.
+fn unpacked(
+    directory: &OwnedFd,
+    tree: Digest,
+    path: &dyn Fn() -> String,
+    found: Found<'_>,
+) -> Result<Size> {
+    let listing = match Listing::open(directory, tree) {
         Ok(listing) => listing,
         Err(error) if damages(&error) => {
             found(None, format!("its listing {LISTING}: {}", in_words(&error)));
-            return nothing;
+            return Ok(Size::default());
         }
         Err(error) => return Err(error),
     };
@@ -235,7 +231,7 @@ fn layer(store: &Store, layer: DiffId, found: Found<'_>) -> Result<Option<Size>>
         Ok(root) => root,
         Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR | rustix::io::Errno::LOOP) => {
             found(None, format!("its tree {TREE} is missing"));
-            return nothing;
+            return Ok(Size::default());
         }
         Err(errno) => return Err(Error::io("open the tree of", path(), errno)),
     };
@@ -249,11 +245,11 @@ fn layer(store: &Store, layer: DiffId, found: Found<'_>) -> Result<Option<Size>>
     if paths > MOST_PATHS {
         found(None, format!("and {} more paths", paths - MOST_PATHS));
     }
-    Ok(Some(Size { bytes: 0, entries }))
+    Ok(Size { bytes: 0, entries })
 }
 
 /// Whether an error says that data is gone, and not that somebody may not look.
-fn damages(error: &Error) -> bool {
+pub(super) fn damages(error: &Error) -> bool {
     match error {
         Error::Damaged { .. } => true,
         Error::Io { source, .. } | Error::EntryIo { source, .. } => {

@@ -2,10 +2,12 @@
 //!
 //! ```text
 //! blob    inflated from another blob of the same layer    ) only the uncompressed tar of a layer,
-//!         packed from the layer's tree                    ) and only if the digest comes out right
+//!         the tar of the indexed layer                    ) and only if the digest comes out right
+//!         packed from the tree of the unpacked one        )
 //!         fetched again
-//! layer   listed again, if only the listing is damaged
-//!         laid down from a good blob, and exchanged with the damaged one in one step
+//! layer   listed again, if only the listing of its tree is damaged
+//!         laid down anew and exchanged with the damaged one in one step: from its own tar if that is
+//!         good, else from a good blob
 //! ```
 //! A layer that containers have mounted is exchanged as well: they keep the old tree, which goes
 //! with the next sweep after they have ended (crate::ingest).
@@ -26,8 +28,13 @@ use crate::digest::{DiffId, Digest};
 use crate::dir;
 use crate::error::{Context, Error, Result};
 use crate::ingest::Temporary;
+use crate::layer::form::LayerForm;
+use crate::layer::indexed::{self, TAR};
+use crate::layer::inflate;
 use crate::layer::listing::{LISTING, Listing};
-use crate::layer::{TREE, inflate};
+use crate::layer::record::Laid;
+use crate::layer::source::{Place, Source};
+use crate::layer::unpacked::TREE;
 use crate::layout::Store;
 use crate::object::{Object, Verdict};
 
@@ -63,8 +70,8 @@ impl Healer<'_> {
         if self.inflate(digest)? {
             return Ok(Outcome::Healed("inflated from another blob of the layer"));
         }
-        if self.pack(digest)? {
-            return Ok(Outcome::Healed("packed from the unpacked layer"));
+        if let Some(how) = self.take_from_layer(digest)? {
+            return Ok(Outcome::Healed(how));
         }
         let wanted = WantedBlob {
             digest,
@@ -113,23 +120,30 @@ impl Healer<'_> {
         Ok(false)
     }
 
-    /// Makes the tar of a layer that was imported from a directory: packing the same tree gives the
-    /// same bytes.
-    fn pack(&self, digest: Digest) -> Result<bool> {
+    /// Takes the tar of a layer from the layer: an indexed one has it, and packing the tree of one
+    /// that was imported from a directory gives the same bytes again.
+    fn take_from_layer(&self, digest: Digest) -> Result<Option<&'static str>> {
         let layer = DiffId::from(digest);
         if !self.good.contains(&Part::Layer(layer)) {
-            return Ok(false);
+            return Ok(None);
         }
-        let Some(_held) = self.store.hold_layer(layer)? else {
-            return Ok(false);
+        let Some(directory) = self.store.hold_layer(layer)? else {
+            return Ok(None);
         };
+        let path = || self.store.blob_path(digest);
+        let record = self.store.record_of(&directory, layer)?;
+        if let Laid::Indexed { .. } = record.laid {
+            let file = Temporary::link(self.store.ingest(), &directory, TAR).on("link", path)?;
+            self.store.replace_blob(file, digest)?;
+            return Ok(Some("taken from the indexed layer"));
+        }
         match self.store.pack_layer(layer) {
             Ok((file, found)) if found == digest => {
                 self.store.replace_blob(file, digest)?;
-                Ok(true)
+                Ok(Some("packed from the unpacked layer"))
             }
             // Whiteouts cannot be packed: no directory had them.
-            Ok(_) | Err(Error::BadEntry { .. }) => Ok(false),
+            Ok(_) | Err(Error::BadEntry { .. }) => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -165,7 +179,7 @@ impl Healer<'_> {
             return Ok(Some(held));
         }
         let path = || self.store.blob_path(digest);
-        match check::hash(&mut held.reader().on("open", path)?) {
+        match indexed::hash(&held.reader().on("open", path)?) {
             Ok((found, _)) => Ok((found == digest).then_some(held)),
             Err(error) if check::tells_of_damage(&error) => Ok(None),
             Err(error) => Err(Error::io("read", path(), error)),
@@ -176,20 +190,31 @@ impl Healer<'_> {
         if self.list_again(layer)? {
             return Ok(Outcome::Healed("listed again"));
         }
+        if self.index_again(layer)? {
+            return Ok(Outcome::Healed("laid down again from its own tar"));
+        }
+        // In the form it has, if it says which.
+        let record = self.store.layer_record(layer).ok();
+        let form = record.as_ref().map(|record| record.laid.form());
+        let form = form.unwrap_or(self.store.layer_form());
         let mut sources = Vec::new();
         if let Some(need) = self.needs.layers.get(&layer) {
             sources.extend(need.blobs.iter().copied());
         }
-        if let Ok(record) = self.store.layer_record(layer) {
-            sources.push(record.blob);
-        }
+        sources.extend(record.map(|record| record.blob));
         for source in sources {
             let Some(held) = self.blob_for_layer(source)? else {
                 continue;
             };
             let mut file = held.reader().on("open", || self.store.blob_path(source))?;
-            self.store.replace_layer(layer, source, &mut file)?;
-            return Ok(Outcome::Healed("unpacked again"));
+            let place = self.store.place_of_blob(source);
+            let from = Source::of_blob(source, &mut file).lying_at(source, layer, place);
+            self.store
+                .replace_layer(layer, source, form, from, &mut |_| {})?;
+            return Ok(Outcome::Healed(match form {
+                LayerForm::Unpacked => "unpacked again",
+                LayerForm::Indexed => "laid down again from its blob",
+            }));
         }
         if self.needs.layers.contains_key(&layer) {
             return Ok(Outcome::Lost("its blob is lost".to_owned()));
@@ -211,6 +236,44 @@ impl Healer<'_> {
         }
     }
 
+    /// Lays an indexed layer down anew from its own tar, if that is good.
+    fn index_again(&self, layer: DiffId) -> Result<bool> {
+        let Some(directory) = self.store.hold_layer(layer)? else {
+            return Ok(false);
+        };
+        let Ok(mut tar) = indexed::open(&directory, TAR) else {
+            return Ok(false);
+        };
+        let path = || format!("{}/{TAR}", self.store.layer_path(layer));
+        match indexed::hash(&tar) {
+            Ok((found, _)) if found == layer.digest() => {}
+            Ok(_) => return Ok(false),
+            Err(error) if check::tells_of_damage(&error) => return Ok(false),
+            Err(error) => return Err(Error::io("read", path(), error)),
+        }
+        let blob = match self.store.record_of(&directory, layer) {
+            Ok(record) => Some(record.blob),
+            Err(_) => self
+                .needs
+                .layers
+                .get(&layer)
+                .and_then(|need| need.blobs.first().copied()),
+        };
+        // Nobody knows where it came from, and nobody needs it.
+        let Some(blob) = blob else {
+            return Ok(false);
+        };
+        let place = Place {
+            directory: directory.as_fd(),
+            name: TAR.to_owned(),
+        };
+        let from = Source::of_tar(&mut tar, Some(place));
+        let form = LayerForm::Indexed;
+        self.store
+            .replace_layer(layer, blob, form, from, &mut |_| {})?;
+        Ok(true)
+    }
+
     /// Replaces a damaged listing, if the tree still is what the record says.
     fn list_again(&self, layer: DiffId) -> Result<bool> {
         let Some(directory) = self.store.hold_layer(layer)? else {
@@ -219,7 +282,10 @@ impl Healer<'_> {
         let Ok(record) = self.store.record_of(&directory, layer) else {
             return Ok(false);
         };
-        if Listing::open(&directory, record.tree).is_ok() {
+        let Laid::Unpacked { tree, .. } = record.laid else {
+            return Ok(false);
+        };
+        if Listing::open(&directory, tree).is_ok() {
             return Ok(false);
         }
         let path = || format!("{}/{LISTING}", self.store.layer_path(layer));
@@ -234,7 +300,7 @@ impl Healer<'_> {
             }
             Err(error) => return Err(error),
         };
-        if listed.tree != record.tree {
+        if listed.tree != tree {
             return Ok(false);
         }
         rustix::fs::renameat(temporary.content(), LISTING, &directory, LISTING)

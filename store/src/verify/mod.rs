@@ -3,7 +3,8 @@
 //!
 //! ```text
 //! index.json -> manifests, configs -> blobs     by size and digest
-//!                                  -> layers    by their listing, path by path
+//!                                  -> layers    unpacked: by their listing, path by path
+//!                                               indexed: by the tar's digest, and an index made anew
 //! ```
 //! A round looks at every part once, two at a time. To repair is to heal what a round has found,
 //! and to look again: at what was healed, and at what only a healed manifest names.
@@ -13,6 +14,7 @@
 
 mod check;
 mod heal;
+mod indexed;
 mod needs;
 mod tree;
 

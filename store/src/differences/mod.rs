@@ -1,17 +1,26 @@
 //! What a layer does to the tree below it, and how the trees of two images differ. Read from the
-//! listings of the layers; only sizes are asked of the disk.
+//! listings and indexes of the layers. Of what is unpacked only sizes are asked of the disk; of what is
+//! indexed, files are read where all else is the same.
 
-use std::collections::BTreeMap;
+mod content;
+
+use std::collections::{BTreeMap, HashMap};
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::rc::Rc;
 
-use crate::digest::DiffId;
+use crate::digest::{DiffId, Digest};
 use crate::error::{Context, Error, Result};
 use crate::image::Image;
-use crate::layer::TREE;
+use crate::layer::index::tree::{self, NodeId};
+use crate::layer::indexed;
 use crate::layer::listing::Listing;
 use crate::layer::listing::entry::{Entry, Inode, Kind, What};
+use crate::layer::record::Laid;
+use crate::layer::unpacked::TREE;
 use crate::layout::Store;
 use crate::{dir, object};
+use content::{FileContent, LayerData};
 
 /// Says that a directory hides what lower layers have in it.
 const OPAQUE: &[u8] = b"trusted.overlay.opaque";
@@ -54,7 +63,9 @@ pub enum How {
 /// Something in the merged tree.
 #[derive(Clone)]
 struct Node {
+    /// All that is known of it, but the content of a file.
     inode: Inode,
+    content: FileContent,
     bytes: u64,
 }
 
@@ -70,7 +81,9 @@ impl Store {
         let mut all = Vec::new();
         for layer in &image.layers {
             let mut differences = Vec::new();
-            self.each_entry(*layer, |entry| merged.lay(entry, &mut differences))?;
+            self.each_entry(*layer, &mut |path, node| {
+                merged.lay(path, node, &mut differences)
+            })?;
             let differences = in_order(differences);
             all.push(LayerDifferences {
                 diff_id: *layer,
@@ -94,7 +107,8 @@ impl Store {
         }
         for (path, node) in &to.0 {
             let before = from.0.get(path);
-            if before.is_none_or(|before| before.inode != node.inode) {
+            let same = before.map(|before| before.is_same(node)).transpose()?;
+            if same != Some(true) {
                 differences.push(node.compared(path, before));
             }
         }
@@ -104,46 +118,92 @@ impl Store {
     fn merged(&self, image: &Image) -> Result<Merged> {
         let mut merged = Merged::default();
         for layer in &image.layers {
-            self.each_entry(*layer, |entry| merged.lay(entry, &mut Vec::new()))?;
+            self.each_entry(*layer, &mut |path, node| {
+                merged.lay(path, node, &mut Vec::new())
+            })?;
         }
         Ok(merged)
     }
 
     /// Everything in a layer, with the bytes it takes, hardlinks with none and the inode they share.
-    fn each_entry(&self, layer: DiffId, mut visit: impl FnMut(Laid)) -> Result<()> {
-        let missing = || Error::damaged(self.layer_path(layer), "it is not unpacked");
+    fn each_entry(&self, layer: DiffId, visit: Visit<'_>) -> Result<()> {
+        let missing = || Error::damaged(self.layer_path(layer), "it is not laid down");
         let directory = self.hold_layer(layer)?.ok_or_else(missing)?;
-        let record = self.record_of(&directory, layer)?;
-        let tree = dir::open(&directory, TREE).on("open", || self.layer_path(layer))?;
-        let mut listing = Listing::open(&directory, record.tree)?;
-        let mut linked: BTreeMap<Vec<u8>, Inode> = BTreeMap::new();
+        match self.record_of(&directory, layer)?.laid {
+            Laid::Unpacked { tree, .. } => self.each_listed(layer, &directory, tree, visit),
+            Laid::Indexed { .. } => self.each_indexed(layer, &directory, visit),
+        }
+    }
+
+    fn each_listed(
+        &self,
+        layer: DiffId,
+        directory: &OwnedFd,
+        listed: Digest,
+        visit: Visit<'_>,
+    ) -> Result<()> {
+        let tree = dir::open(directory, TREE).on("open", || self.layer_path(layer))?;
+        let mut listing = Listing::open(directory, listed)?;
+        let mut linked: BTreeMap<Vec<u8>, Node> = BTreeMap::new();
         while let Some(Entry { path, what }) = listing.next()? {
-            let (inode, bytes) = match what {
-                What::Inode(inode) => {
+            let node = match what {
+                What::Inode(mut inode) => {
                     let bytes = bytes_of(&tree, &path, &inode)
                         .on("stat", || format!("{}/{TREE}", self.layer_path(layer)))?;
-                    if matches!(inode.kind, Kind::File { .. }) {
-                        linked.insert(path.clone(), inode.clone());
+                    let content = FileContent::take_from(&mut inode.kind);
+                    let node = Node {
+                        inode,
+                        content,
+                        bytes,
+                    };
+                    if matches!(node.inode.kind, Kind::File { .. }) {
+                        linked.insert(path.clone(), node.clone());
                     }
-                    (inode, bytes)
+                    node
                 }
                 What::Hardlink(first) => match linked.get(&first) {
-                    Some(inode) => (inode.clone(), 0),
+                    Some(node) => node.again(),
                     // A second name of something that is no file.
                     None => continue,
                 },
             };
-            visit(Laid { path, inode, bytes });
+            visit(path, node)?;
         }
         Ok(())
     }
+
+    fn each_indexed(&self, layer: DiffId, directory: &OwnedFd, visit: Visit<'_>) -> Result<()> {
+        let path = || self.layer_path(layer);
+        let tree = indexed::tree(directory, Path::new(&path()))?;
+        let data = Rc::new(LayerData::open(directory).on("open the tar of", path)?);
+        let mut nodes: HashMap<NodeId, Node> = HashMap::new();
+        let mut result = Ok(());
+        tree.each_name(|path, id| {
+            if result.is_err() {
+                return;
+            }
+            let name = if path.is_empty() { b"." } else { path };
+            let node = match nodes.get(&id) {
+                Some(node) => node.again(),
+                None => {
+                    let node = Node::of_index(tree.node(id), &data);
+                    nodes.insert(id, node.clone());
+                    node
+                }
+            };
+            result = visit(name.to_vec(), node);
+        });
+        result
+    }
 }
 
-/// An entry of a layer, as it is laid over those below.
-struct Laid {
-    path: Vec<u8>,
-    inode: Inode,
-    bytes: u64,
+/// Is told a path and what is there.
+type Visit<'a> = &'a mut dyn FnMut(Vec<u8>, Node) -> Result<()>;
+
+/// What an extent takes of the tar, or of the index.
+fn stored(extent: &tree::Extent) -> u64 {
+    const BLOCK: u64 = 512;
+    extent.length.next_multiple_of(BLOCK)
 }
 
 /// What the entry takes on the disk; of one whose path no call can take, what its data would.
@@ -160,23 +220,27 @@ fn bytes_of(tree: &OwnedFd, path: &[u8], inode: &Inode) -> Result<u64, rustix::i
 
 impl Merged {
     /// Lays one entry over the tree, and notes what that does.
-    fn lay(&mut self, laid: Laid, differences: &mut Vec<Difference>) {
-        let Laid {
-            path,
-            mut inode,
-            bytes,
-        } = laid;
-        if matches!(inode.kind, Kind::CharacterDevice { major: 0, minor: 0 }) {
+    fn lay(
+        &mut self,
+        path: Vec<u8>,
+        mut node: Node,
+        differences: &mut Vec<Difference>,
+    ) -> Result<()> {
+        if matches!(
+            node.inode.kind,
+            Kind::CharacterDevice { major: 0, minor: 0 }
+        ) {
             if let Some(node) = self.0.get(&path).cloned() {
                 differences.push(self.deleted(&path, &node));
                 self.remove(&path);
             }
-            return;
+            return Ok(());
         }
-        let is_directory = inode.kind == Kind::Directory;
-        let attributes = inode.xattrs.len();
-        inode.xattrs.retain(|(name, _)| name[..] != *OPAQUE);
-        let opaque = inode.xattrs.len() < attributes;
+        let is_directory = node.inode.kind == Kind::Directory;
+        let xattrs = &mut node.inode.xattrs;
+        let attributes = xattrs.len();
+        xattrs.retain(|(name, _)| name[..] != *OPAQUE);
+        let opaque = xattrs.len() < attributes;
         let mut before = self.0.get(&path).cloned();
         if let Some(before) = before.as_mut().filter(|_| !is_directory) {
             before.bytes += self.inside(&path).map(|(_, node)| node.bytes).sum::<u64>();
@@ -184,12 +248,13 @@ impl Merged {
         if opaque || !is_directory {
             self.empty(&path, opaque, differences);
         }
-        let node = Node { inode, bytes };
+        // What a layer has of a file is told even if it is the same again.
         let same = before.as_ref().is_some_and(|it| it.inode == node.inode);
         if !(is_directory && same) {
             differences.push(node.compared(&path, before.as_ref()));
         }
         self.0.insert(path, node);
+        Ok(())
     }
 
     /// Takes away all that is in a directory. Noted are only an opaque directory's children: what
@@ -261,6 +326,55 @@ fn below(path: &[u8]) -> Vec<u8> {
 }
 
 impl Node {
+    fn of_index(node: &tree::Node, data: &Rc<LayerData>) -> Self {
+        let mut bytes = 0;
+        let mut content = FileContent::None;
+        let kind = match &node.kind {
+            tree::Kind::Directory(_) => Kind::Directory,
+            tree::Kind::File(file) => {
+                bytes = file.extents.iter().map(stored).sum();
+                content = FileContent::lying(data, file);
+                FileContent::known_elsewhere(file.size)
+            }
+            tree::Kind::Symlink(target) => Kind::Symlink(target.clone()),
+            tree::Kind::CharacterDevice { major, minor } => Kind::CharacterDevice {
+                major: *major,
+                minor: *minor,
+            },
+            tree::Kind::BlockDevice { major, minor } => Kind::BlockDevice {
+                major: *major,
+                minor: *minor,
+            },
+            tree::Kind::Fifo => Kind::Fifo,
+            tree::Kind::Socket => Kind::Socket,
+        };
+        let inode = Inode {
+            kind,
+            mode: node.mode,
+            uid: node.uid,
+            gid: node.gid,
+            mtime: node.mtime,
+            xattrs: node.xattrs.clone(),
+        };
+        Self {
+            inode,
+            content,
+            bytes,
+        }
+    }
+
+    /// Under one more name.
+    fn again(&self) -> Self {
+        Self {
+            bytes: 0,
+            ..self.clone()
+        }
+    }
+
+    fn is_same(&self, other: &Self) -> Result<bool> {
+        Ok(self.inode == other.inode && self.content.is_same(&other.content)?)
+    }
+
     /// As a difference to what was there before, if there was anything.
     fn compared(&self, path: &[u8], before: Option<&Self>) -> Difference {
         Difference {

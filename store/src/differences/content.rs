@@ -1,0 +1,137 @@
+//! The content of a file: known by its digest from a listing, or lying in the tar of an indexed layer,
+//! where it is read when somebody has to know.
+
+use std::cell::OnceCell;
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
+use std::rc::Rc;
+
+use crate::error::{Context, Result};
+use crate::layer::content::{Content, ContentHasher};
+use crate::layer::index::tree::{Extent, FileData};
+use crate::layer::indexed::{self, INDEX, TAR};
+use crate::layer::listing::entry::Kind;
+
+const READ_BUFFER: u64 = 256 << 10;
+
+/// The files that an indexed layer's data lies in.
+pub(super) struct LayerData {
+    tar: File,
+    index: File,
+}
+
+impl LayerData {
+    pub(super) fn open(directory: &OwnedFd) -> io::Result<Self> {
+        Ok(Self {
+            tar: indexed::open(directory, TAR)?,
+            index: indexed::open(directory, INDEX)?,
+        })
+    }
+
+    fn hash(&self, file: &FileData) -> io::Result<Content> {
+        let mut hasher = ContentHasher::default();
+        let mut buffer = Vec::new();
+        let mut at = 0;
+        for extent in &file.extents {
+            hasher.skip(extent.offset - at);
+            self.each_piece(extent, &mut buffer, |piece| hasher.update(piece))?;
+            at = extent.offset + extent.length;
+        }
+        hasher.skip(file.size - at);
+        Ok(hasher.finish())
+    }
+
+    fn each_piece(
+        &self,
+        extent: &Extent,
+        buffer: &mut Vec<u8>,
+        mut tell: impl FnMut(&[u8]),
+    ) -> io::Result<()> {
+        let file = if extent.device == 0 {
+            &self.index
+        } else {
+            &self.tar
+        };
+        let mut done = 0;
+        while done < extent.length {
+            let length = (extent.length - done).min(READ_BUFFER);
+            buffer.resize(usize::try_from(length).expect("a buffer's length"), 0);
+            file.read_exact_at(buffer, extent.at + done)?;
+            tell(buffer);
+            done += length;
+        }
+        Ok(())
+    }
+}
+
+#[derive(Clone)]
+pub(super) enum FileContent {
+    /// It is no file.
+    None,
+    Known(Content),
+    Lying(Rc<Lying>),
+}
+
+pub(super) struct Lying {
+    layer: Rc<LayerData>,
+    file: FileData,
+    hashed: OnceCell<Content>,
+}
+
+impl FileContent {
+    /// Takes the content out of what a listing says, so that all the rest can be compared by itself.
+    pub(super) fn take_from(kind: &mut Kind) -> Self {
+        match *kind {
+            Kind::File { size, content } => {
+                *kind = Self::known_elsewhere(size);
+                Self::Known(content)
+            }
+            _ => Self::None,
+        }
+    }
+
+    /// A file whose content is not in it.
+    pub(super) fn known_elsewhere(size: u64) -> Kind {
+        let content = ContentHasher::default().finish();
+        Kind::File { size, content }
+    }
+
+    pub(super) fn lying(layer: &Rc<LayerData>, file: &FileData) -> Self {
+        Self::Lying(Rc::new(Lying {
+            layer: Rc::clone(layer),
+            file: file.clone(),
+            hashed: OnceCell::new(),
+        }))
+    }
+
+    pub(super) fn is_same(&self, other: &Self) -> Result<bool> {
+        if let (Self::Lying(one), Self::Lying(other)) = (self, other)
+            && Rc::ptr_eq(&one.layer, &other.layer)
+            && one.file == other.file
+        {
+            return Ok(true);
+        }
+        Ok(self.get()? == other.get()?)
+    }
+
+    fn get(&self) -> Result<Option<Content>> {
+        match self {
+            Self::None => Ok(None),
+            Self::Known(content) => Ok(Some(*content)),
+            Self::Lying(lying) => lying.get().map(Some),
+        }
+    }
+}
+
+impl Lying {
+    fn get(&self) -> Result<Content> {
+        if let Some(content) = self.hashed.get() {
+            return Ok(*content);
+        }
+        let content = self.layer.hash(&self.file);
+        let content = content.on("read", || "a file in a layer's tar".to_owned())?;
+        Ok(*self.hashed.get_or_init(|| content))
+    }
+}
