@@ -10,6 +10,7 @@
 //! <root>/containers/names/<name>  -> ../<id>; made atomically, so a name has one container
 //! <run root>/containers/<id>/     exists while something of the container may be on the host
 //!   pid                           pid and start time of its first process
+//! <run root>/mounts/<files>       who has the mount of these files (life::mounts)
 //! <run root>/leases/<bridge>/<ip> -> <id>; made atomically, so an address has one container
 //! ```
 //! The directory under the run root carries an flock for as long as its supervisor lives. Whoever
@@ -61,6 +62,11 @@ impl Places {
     /// The volatile directory of one container.
     pub fn live_container(&self, id: &ContainerId) -> PathBuf {
         self.live().join(id.as_str())
+    }
+
+    /// Who shares which mount.
+    pub fn mounts(&self) -> PathBuf {
+        self.run_root.join("mounts")
     }
 
     /// The addresses that are taken on the bridge.

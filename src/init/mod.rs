@@ -30,6 +30,7 @@ use nix::sys::signal::SigSet;
 use rustix::fs::Mode;
 use rustix::process::{Signal, Uid};
 
+use crate::kernel::overlay::Lower;
 use crate::kernel::socket::End;
 use crate::kernel::{self, Context, Error, cgroup, namespace, pty, raw, signal};
 use crate::plan::RunPlan;
@@ -41,6 +42,8 @@ use protocol::{Failed, FromChild, FromParent, Stage};
 pub struct Birth<'a> {
     /// What to become.
     pub plan: &'a RunPlan,
+    /// The plan's layers, those that are mounts mounted.
+    pub lower: &'a [Lower],
     /// The compiled filter of system calls.
     pub filter: &'a [u8],
     /// The way to the parent.
@@ -63,7 +66,7 @@ pub fn enter(birth: Birth<'_>) -> ! {
 fn become_container(birth: &Birth<'_>) -> Result<std::convert::Infallible, Failed> {
     let plan = birth.plan;
     belong(birth).map_err(Failed::at(Stage::Belong))?;
-    rootfs::build(plan).map_err(Failed::at(Stage::Rootfs))?;
+    rootfs::build(plan, birth.lower).map_err(Failed::at(Stage::Rootfs))?;
     // Sent when eth0 exists and this process is on record; until then nothing runs.
     wait_for_parent(&birth.channel).map_err(Failed::at(Stage::Network))?;
     network::configure(plan).map_err(Failed::at(Stage::Network))?;

@@ -8,20 +8,22 @@ use rustix::fs::OFlags;
 
 use super::{devices, mounts, volumes};
 use crate::kernel::mount::{self, Bind, Options};
-use crate::kernel::overlay::Overlay;
+use crate::kernel::overlay::{Changes, Lower, Overlay};
 use crate::kernel::root::Root;
 use crate::kernel::{Context, Error, Result, raw};
 use crate::plan::RunPlan;
 
 /// Mounts everything and makes it the root. Device files of the image mean nothing (`nodev`):
 /// /dev is a file system of the container's own.
-pub(super) fn build(plan: &RunPlan) -> Result<()> {
+pub(super) fn build(plan: &RunPlan, lower: &[Lower]) -> Result<()> {
     mount::make_all_private()?;
     let overlay = Overlay {
-        lower: &plan.layers,
-        upper: &plan.files.upper(),
-        work: &plan.files.work(),
-        volatile: plan.remove,
+        lower,
+        changes: Some(Changes {
+            upper: &plan.files.upper(),
+            work: &plan.files.work(),
+            volatile: plan.remove,
+        }),
         attributes: libc::MOUNT_ATTR_NODEV,
     };
     let root = Root::from_fd(overlay.mount_at(&plan.files.rootfs())?);

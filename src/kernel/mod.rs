@@ -9,7 +9,8 @@ pub mod signal; //     signals as a file descriptor
 pub mod namespace; //  host name, cgroup namespace, the network namespace's own lock
 pub mod root; //       paths inside a container's root, resolved by the kernel
 pub mod mount; //      detached mounts, made first and attached by descriptor
-pub mod overlay; //    any number of lower directories
+pub mod overlay; //    any number of lower directories, paths or mounts
+pub mod erofs; //      an index and the files its data lies in, mounted without a place
 pub mod caps; //       capability sets
 pub mod seccomp; //    system call filters
 pub mod pty; //        pseudo terminals and raw mode

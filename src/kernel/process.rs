@@ -10,8 +10,8 @@ use std::os::unix::ffi::OsStrExt;
 
 use rustix::mount::{OpenTreeFlags, open_tree};
 use rustix::process::{
-    Pid, PidfdFlags, Resource, Rlimit, Signal, WaitId, WaitIdOptions, getrlimit, pidfd_open,
-    pidfd_send_signal, setrlimit, waitid,
+    Pid, PidfdFlags, PidfdGetfdFlags, Resource, Rlimit, Signal, WaitId, WaitIdOptions, getrlimit,
+    pidfd_getfd, pidfd_open, pidfd_send_signal, setrlimit, waitid,
 };
 
 use super::{Context, Error, Result, raw};
@@ -138,6 +138,18 @@ pub fn start_time(pid: i32) -> Option<u64> {
 pub fn boot_id() -> String {
     let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     id.trim_end().to_owned()
+}
+
+/// A copy of descriptor `number` of the process with this pid, if that is still the one that
+/// started then and we may look into it (`pidfd_getfd(2)`, Linux 5.6; ptrace(2), "Ptrace access mode
+/// checking"). It shares the open file, and is close-on-exec.
+pub fn descriptor_of(pid: i32, started: u64, number: i32) -> Option<OwnedFd> {
+    let pidfd = pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()).ok()?;
+    // Compared after the pidfd is open, as below.
+    if start_time(pid) != Some(started) {
+        return None;
+    }
+    pidfd_getfd(pidfd, number, PidfdGetfdFlags::empty()).ok()
 }
 
 /// Kills the process with this number if it is still the one that started then, and waits until

@@ -9,6 +9,7 @@ use crate::container::{Claim, Places};
 use crate::init::protocol::{self, FromParent};
 use crate::init::{self, Birth};
 use crate::kernel::netlink::{Netlink, VethPair};
+use crate::kernel::overlay::Lower;
 use crate::kernel::process::{self, Child, Side, SingleThreaded};
 use crate::kernel::signal::Signals;
 use crate::kernel::socket::{self, End};
@@ -29,6 +30,7 @@ pub(super) fn launch(
     proof: &SingleThreaded,
     claim: &Claim,
     plan: &RunPlan,
+    lower: &[Lower],
     bridge: Option<Ready>,
 ) -> Result<Running, RunFailed> {
     // From here on a signal waits until it can be forwarded, or ends in an orderly teardown.
@@ -37,7 +39,14 @@ pub(super) fn launch(
     limit(plan)?;
     let filter = filter::compiled(places, plan)?;
     let (channel, child_channel) = socket::pair().map_err(anyhow::Error::from)?;
-    let child = clone(proof, plan, &filter, &signals, &channel, child_channel)?;
+    let birth = Birth {
+        plan,
+        lower,
+        filter: &filter,
+        channel: child_channel,
+        mask: signals.mask_before(),
+    };
+    let child = clone(proof, birth, &channel)?;
     let started = attach(claim, plan, bridge, &child)
         .and_then(|()| Ok(protocol::send(&channel, &FromParent::Proceed, None)?));
     if let Err(error) = started {
@@ -56,14 +65,8 @@ fn limit(plan: &RunPlan) -> Result<()> {
     Ok(())
 }
 
-fn clone(
-    proof: &SingleThreaded,
-    plan: &RunPlan,
-    filter: &[u8],
-    signals: &Signals,
-    channel: &End,
-    child_channel: End,
-) -> Result<Child> {
+fn clone(proof: &SingleThreaded, birth: Birth<'_>, channel: &End) -> Result<Child> {
+    let plan = birth.plan;
     let cgroup = plan.cgroup.open_v2()?;
     let flags = namespaces(plan.network);
     match process::clone_child(proof, flags, cgroup.as_ref().map(AsFd::as_fd))? {
@@ -71,13 +74,7 @@ fn clone(
         Side::Child => {
             // The child's copy of the parent's end: left open, its death would go unnoticed.
             crate::kernel::raw::close_copy(channel.as_fd());
-            let mask = signals.mask_before();
-            init::enter(Birth {
-                plan,
-                filter,
-                channel: child_channel,
-                mask,
-            })
+            init::enter(birth)
         }
     }
 }

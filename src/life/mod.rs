@@ -6,7 +6,8 @@
 //! prepare     claim, name, lease: what only one container can have
 //! plan        (crate::plan) everything decided, nothing done
 //! record      what will be made, written before it is made
-//! stack       the container's own directories; the image's layers, held
+//! mounts      layers that are not unpacked: mounted, or the mount shared with who has it
+//! stack       the container's own directories
 //! cgroup      limits
 //! launch      clone, network, the word to go on
 //! supervise   signals, terminal, the end
@@ -23,7 +24,9 @@ pub mod teardown;
 pub mod verify;
 
 mod filter;
+mod forms;
 mod launch;
+mod mounts;
 mod network;
 mod stack;
 mod supervise;
@@ -34,6 +37,7 @@ use crate::container::{Claim, Ending, Places, Record};
 use crate::kernel::process::SingleThreaded;
 use crate::plan::{self, RunPlan, RunRequest};
 use launch::Running;
+use mounts::Mounts;
 use prepare::Prepared;
 use supervise::Life;
 use teardown::Seen;
@@ -75,17 +79,21 @@ pub fn run(
         given,
         bridge,
     } = prepare::claim(places, request, &layers, note)?;
-    let start = || -> Result<(RunPlan, Running), RunFailed> {
+    let start = || -> Result<(RunPlan, Mounts, Running), RunFailed> {
         let plan = plan::plan(request, &image.config, given)?;
         record(places, &plan, image)?;
-        let running = launch::launch(places, &proof, &claim, &plan, bridge)?;
-        Ok((plan, running))
+        let mounts = Mounts::of(places, &layers)?;
+        let running = launch::launch(places, &proof, &claim, &plan, mounts.lower(), bridge)?;
+        Ok((plan, mounts, running))
     };
-    let (plan, running) = match start() {
+    let (plan, mounts, running) = match start() {
         Ok(started) => started,
         Err(failed) => return Err(undo_start(places, claim, failed)),
     };
-    match supervise::until_the_end(running, &plan) {
+    let end = supervise::until_the_end(running, &plan);
+    // While the claim is there: who finds that without us looks for what we share, too.
+    drop(mounts);
+    match end {
         Ok(Life::Lived(ending)) => {
             teardown::teardown(places, claim, Seen::Ended(ending))?;
             Ok(ending)

@@ -11,7 +11,7 @@ use crate::container::{Claim, ContainerId, Files, Places, names};
 use crate::kernel::cgroup::{Group, Hierarchy, Host};
 use crate::net::bridge::Ready;
 use crate::net::names::host_resolv_conf;
-use crate::plan::{Bridged, Given, RunRequest};
+use crate::plan::{Bridged, Given, Layer, RunRequest};
 
 /// A container that has all it needs to be planned.
 pub struct Prepared {
@@ -109,12 +109,11 @@ fn given(
     bridged: Option<Bridged>,
     host_resolv_conf: String,
 ) -> Given {
-    let layers = layers.layers().iter().map(|layer| layer.fs.clone());
     Given {
         files: Files::of(places.container(&id)),
         hierarchies: cgroups.hierarchies,
         cgroup: cgroups.group,
-        layers: layers.collect(),
+        layers: layers.layers().iter().map(Layer::from).collect(),
         id,
         name,
         bridged,

@@ -8,6 +8,7 @@ use std::io;
 
 use anyhow::{Context, Result, ensure};
 
+use super::mounts;
 use super::teardown::{self, Seen};
 use crate::container::{Claim, ContainerId, Places, Record, claim, names};
 use crate::kernel::process;
@@ -37,6 +38,8 @@ fn take_down(places: &Places, id: &ContainerId) -> Result<()> {
                 "container {} lost its supervisor; taking it down",
                 id.short()
             );
+            // First: when the claim is gone nobody looks for it any more.
+            mounts::sweep(places)?;
             teardown::teardown(places, claim, Seen::Nothing)
         }
         None => Ok(()),

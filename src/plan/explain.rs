@@ -5,11 +5,11 @@
 //! What a shell cannot do the script says where it does otherwise: resolve paths inside the
 //! container's root, execute a host's tool after pivot_root, install a system call filter.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::Mount;
 
-use super::{Bridged, NetworkMode, RunPlan};
+use super::{Bridged, Layer, NetworkMode, RunPlan};
 use crate::kernel::cgroup::{Hierarchy, Version};
 use crate::net::bridge::hardware_text;
 use crate::net::nat;
@@ -150,20 +150,60 @@ impl Script {
     }
 
     fn overlay(&mut self, plan: &RunPlan) {
-        let lower: Vec<String> = plan
-            .layers
-            .iter()
-            .rev()
-            .map(|path| path.display().to_string())
-            .collect();
-        let volatile = if plan.remove { ",volatile" } else { "" };
         self.stage("Nothing mounted here shows on the host. The layers, and a place for changes.");
         self.line("mount --make-rprivate /");
+        self.indexed_layers(plan);
+        let lower = plan.layers.iter().enumerate().rev();
+        let lower: Vec<String> = lower.map(lower_directory).collect();
+        // As `kernel::overlay` has it where layers are file systems of their own.
+        let xino = if plan.layers.iter().any(is_indexed) {
+            ",xino=on"
+        } else {
+            ""
+        };
+        let volatile = if plan.remove { ",volatile" } else { "" };
         self.line(format!(
-            "mount -t overlay overlay -o nodev,lowerdir={},upperdir=\"$C/upper\",workdir=\"$C/work\"{volatile} \"$R\"",
-            quoted(&lower.join(":"))
+            "mount -t overlay overlay -o nodev,lowerdir={},upperdir=\"$C/upper\",workdir=\"$C/work\"{xino}{volatile} \"$R\"",
+            lower.join(":")
         ));
         self.line("# mybox resolves the paths below inside the root; here links of the image are followed.");
+    }
+
+    /// Each on a directory of its own, in a file system that goes with the namespace.
+    fn indexed_layers(&mut self, plan: &RunPlan) {
+        if !plan.layers.iter().any(is_indexed) {
+            return;
+        }
+        self.stage(
+            "Layers that are mounted where they lie: an index of metadata, and the tars that the data is\n\
+             in. The kernel takes plain files (Linux 6.12), as mybox gives them to it; mount(8) puts\n\
+             loop devices in between, which go when the mount goes.",
+        );
+        self.line("mkdir -p \"$C/lower\"");
+        self.line("mount -t tmpfs -o mode=700 lower \"$C/lower\"");
+        for (number, layer) in plan.layers.iter().enumerate() {
+            if let Layer::Indexed { index, devices } = layer {
+                self.mount_indexed(number, index, devices);
+            }
+        }
+    }
+
+    fn mount_indexed(&mut self, number: usize, index: &Path, devices: &[PathBuf]) {
+        let at = format!("\"$C/lower/{number}\"");
+        self.line(format!("mkdir {at}"));
+        self.line("options=ro loops=");
+        for device in devices {
+            self.line(format!(
+                "loop=$(losetup --find --show --read-only {})",
+                quoted_path(device)
+            ));
+            self.line("options=$options,device=$loop loops=\"$loops $loop\"");
+        }
+        self.line(format!(
+            "mount -t erofs -o \"$options\" {} {at}",
+            quoted_path(index)
+        ));
+        self.line("[ -z \"$loops\" ] || losetup --detach $loops");
     }
 
     fn volumes(&mut self, plan: &RunPlan) {
@@ -470,9 +510,22 @@ impl Script {
             self.line("    rm -rf \"$C\"");
         } else {
             self.line("    rm -f \"$C/inside.sh\" \"$C/enter.sh\" \"$C/ready\" \"$C/go\"");
+            self.line("    [ ! -d \"$C/lower\" ] || rmdir \"$C/lower\"");
         }
         self.line("}");
         self.line("trap undo EXIT");
+    }
+}
+
+fn is_indexed(layer: &Layer) -> bool {
+    matches!(layer, Layer::Indexed { .. })
+}
+
+/// A lower layer as a word of the shell.
+fn lower_directory((number, layer): (usize, &Layer)) -> String {
+    match layer {
+        Layer::Tree(path) => quoted_path(path),
+        Layer::Indexed { .. } => format!("\"$C/lower/{number}\""),
     }
 }
 

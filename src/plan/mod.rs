@@ -13,7 +13,7 @@ mod spec;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
-use mybox_store::ImageConfig;
+use mybox_store::{ImageConfig, Indexed, Lower};
 use oci_spec::runtime::Spec;
 
 use crate::container::{ContainerId, Files};
@@ -55,8 +55,8 @@ pub struct Given {
     pub name: String,
     /// The container's files.
     pub files: Files,
-    /// Lower directories, the base first.
-    pub layers: Vec<PathBuf>,
+    /// Lower layers, the base first.
+    pub layers: Vec<Layer>,
     /// The cgroup directories it gets.
     pub cgroup: Group,
     /// The hierarchies these are in.
@@ -65,6 +65,32 @@ pub struct Given {
     pub bridged: Option<Bridged>,
     /// The host's /etc/resolv.conf.
     pub host_resolv_conf: String,
+}
+
+/// A lower layer of the container's overlay, as it lies in the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Layer {
+    /// A tree of files.
+    Tree(PathBuf),
+    /// An EROFS image to mount, and the files that its data lies in.
+    Indexed {
+        /// The image.
+        index: PathBuf,
+        /// Its devices, in their order.
+        devices: Vec<PathBuf>,
+    },
+}
+
+impl From<&Lower> for Layer {
+    fn from(lower: &Lower) -> Self {
+        match lower {
+            Lower::Tree(tree) => Self::Tree(tree.path.clone()),
+            Lower::Indexed(Indexed { index, devices }) => Self::Indexed {
+                index: index.path.clone(),
+                devices: devices.iter().map(|device| device.path.clone()).collect(),
+            },
+        }
+    }
 }
 
 /// A container's place on the bridge.
@@ -107,8 +133,8 @@ pub struct RunPlan {
     pub files: Files,
     /// The runtime spec: process, mounts, namespaces, capabilities.
     pub spec: Spec,
-    /// Lower directories, the base first.
-    pub layers: Vec<PathBuf>,
+    /// Lower layers, the base first.
+    pub layers: Vec<Layer>,
     /// Volumes that start as a copy of the image's directory.
     pub anonymous_volumes: Vec<AnonymousVolume>,
     /// Text of hostname, hosts and resolv.conf.

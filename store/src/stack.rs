@@ -1,13 +1,16 @@
 //! The layers of an image, ready to be stacked, and kept from removal while somebody has them.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use rustix::io::Errno;
 
 use crate::blob::Held;
 use crate::digest::{DiffId, Digest};
 use crate::error::{Context, Error, Result};
 use crate::image::Image;
 use crate::layer::HeldLayer;
+use crate::layer::indexed::{self, INDEX, TAR};
 use crate::layer::record::RECORD;
 use crate::layer::source::Source;
 use crate::layer::unpacked::TREE;
@@ -19,41 +22,55 @@ use crate::{dir, object};
 #[derive(Debug)]
 pub struct Stack {
     _manifest: Held,
-    layers: Vec<StackLayer>,
+    /// Each carries a layer's shared lock. Close-on-exec.
+    _locks: Vec<OwnedFd>,
+    layers: Vec<Lower>,
 }
 
 impl Stack {
-    /// The layers in the image's order: base first. Of one that the image has several times only the
-    /// topmost is there: it hides all that the others would show, and overlayfs takes no directory
-    /// twice.
-    pub fn layers(&self) -> &[StackLayer] {
+    /// What to stack, in the image's order: base first. Of a layer that the image has several times
+    /// only the topmost is there: it hides all that the others would show, and overlayfs takes no
+    /// directory twice.
+    pub fn layers(&self) -> &[Lower] {
         &self.layers
     }
 }
 
-/// One layer of a stack.
+/// A lower layer of overlayfs, as it lies in the store.
 #[derive(Debug)]
-pub struct StackLayer {
-    /// What the layer is.
-    pub diff_id: DiffId,
-    /// Its tree: `<root>/layers/<hex>/fs`.
-    pub fs: PathBuf,
-    tree: OwnedFd,
-    lock: OwnedFd,
+pub enum Lower {
+    /// A directory: `<root>/layers/<hex>/fs`.
+    Tree(StoreFile),
+    /// An EROFS image, which mounted is a directory.
+    Indexed(Indexed),
 }
 
-impl StackLayer {
-    /// The open tree, for a lower directory of overlayfs: `/proc/self/fd/<n>`, or fsconfig's
-    /// FSCONFIG_SET_FD. Close-on-exec.
-    pub fn dir(&self) -> BorrowedFd<'_> {
-        self.tree.as_fd()
+impl Lower {
+    /// The tree, or the EROFS image.
+    pub fn file(&self) -> &StoreFile {
+        match self {
+            Self::Tree(tree) => tree,
+            Self::Indexed(indexed) => &indexed.index,
+        }
     }
+}
 
-    /// The descriptor that carries the shared lock. Close-on-exec; a process that shall keep the
-    /// layer beyond this one's life inherits it.
-    pub fn lock(&self) -> BorrowedFd<'_> {
-        self.lock.as_fd()
-    }
+/// An EROFS image without data of its own.
+#[derive(Debug)]
+pub struct Indexed {
+    /// The image.
+    pub index: StoreFile,
+    /// The files that its data lies in, in the order of its device table.
+    pub devices: Vec<StoreFile>,
+}
+
+/// An open file or directory of the store.
+#[derive(Debug)]
+pub struct StoreFile {
+    /// Where it lies.
+    pub path: PathBuf,
+    /// Its descriptor. Close-on-exec.
+    pub fd: OwnedFd,
 }
 
 impl Store {
@@ -65,7 +82,7 @@ impl Store {
             name: image.id.to_string(),
         })?;
         self.used(image)?;
-        let mut layers = Vec::with_capacity(image.layers.len());
+        let (mut locks, mut layers) = (Vec::new(), Vec::new());
         for (number, (layer, blob)) in image.layers.iter().zip(&image.blobs).enumerate() {
             if image.layers[number + 1..].contains(layer) {
                 continue;
@@ -77,10 +94,12 @@ impl Store {
                     None => drop(self.restore_layer(*layer, blob.digest)?),
                 }
             };
-            layers.push(self.stack_layer(*layer, held)?);
+            layers.push(self.lower(*layer, &held)?);
+            locks.push(held);
         }
         Ok(Stack {
             _manifest: manifest,
+            _locks: locks,
             layers,
         })
     }
@@ -100,15 +119,24 @@ impl Store {
             })
     }
 
-    fn stack_layer(&self, layer: DiffId, lock: OwnedFd) -> Result<StackLayer> {
-        let path = Path::new(&self.layer_path(layer)).join(TREE);
-        let tree = dir::open(&lock, TREE).on_path("open", &path)?;
-        object::touch(&lock, RECORD).on_path("touch the record of", &path)?;
-        Ok(StackLayer {
-            diff_id: layer,
-            fs: path,
-            tree,
-            lock,
-        })
+    /// A layer has the files of its form.
+    fn lower(&self, layer: DiffId, held: &OwnedFd) -> Result<Lower> {
+        let directory = PathBuf::from(self.layer_path(layer));
+        object::touch(held, RECORD).on_path("touch the record of", &directory)?;
+        let path = directory.join(TREE);
+        let tree = dir::open(held, TREE);
+        if tree.as_ref().is_err_and(|errno| *errno == Errno::NOENT) {
+            let file = |name: &str| {
+                let path = directory.join(name);
+                let fd = indexed::open(held, name).on_path("open", &path)?.into();
+                Ok(StoreFile { path, fd })
+            };
+            return Ok(Lower::Indexed(Indexed {
+                index: file(INDEX)?,
+                devices: vec![file(TAR)?],
+            }));
+        }
+        let fd = tree.on_path("open", &path)?;
+        Ok(Lower::Tree(StoreFile { path, fd }))
     }
 }

@@ -70,7 +70,7 @@ fn imports_and_removals_of_the_same_image_leave_it_whole_or_gone() {
                     for image in scratch.store.images().unwrap_or_default() {
                         // It may be removed while it is read, but never be half there.
                         if let Ok(stack) = scratch.store.stack(&image) {
-                            let fs = &stack.layers()[0].fs;
+                            let fs = &stack.layers()[0].file().path;
                             assert_eq!(std::fs::read_dir(fs).unwrap().count(), 20);
                         }
                     }

@@ -116,7 +116,10 @@ fn what_is_saved_is_loaded_with_the_same_id_name_and_tree() {
             assert_eq!(found.manifest, manifest);
         }
         let stack = other.store.stack(&found).unwrap();
-        let tops = stack.layers().iter().map(|layer| layer.fs.join("d/f"));
+        let tops = stack
+            .layers()
+            .iter()
+            .map(|layer| layer.file().path.join("d/f"));
         let contents: Vec<Vec<u8>> = tops.map(|path| std::fs::read(path).unwrap()).collect();
         // A layer that an image has twice is mounted once, where it counts.
         assert_eq!(contents, [b"two".to_vec(), b"one".to_vec()]);

@@ -470,7 +470,7 @@ fn containers_keep_a_damaged_tree_that_is_replaced_until_they_end() {
     let old = tree(&scratch.store, &image);
     std::fs::write(old.join("d/a"), "damage").unwrap();
     let held = rustix::fs::openat(
-        stack.layers()[0].dir(),
+        &stack.layers()[0].file().fd,
         "d",
         rustix::fs::OFlags::RDONLY,
         rustix::fs::Mode::empty(),
@@ -481,7 +481,9 @@ fn containers_keep_a_damaged_tree_that_is_replaced_until_they_end() {
     // The container's tree is not the store's any more, but it is all there.
     let there = rustix::fs::statat(&held, "a", AtFlags::empty()).unwrap();
     assert_eq!(there.st_size, 6);
-    assert!(rustix::fs::statat(stack.layers()[0].dir(), "d/e/inner", AtFlags::empty()).is_ok());
+    assert!(
+        rustix::fs::statat(&stack.layers()[0].file().fd, "d/e/inner", AtFlags::empty()).is_ok()
+    );
     let ingest = || {
         std::fs::read_dir(scratch.store.root().join("ingest"))
             .unwrap()

@@ -19,8 +19,9 @@ use super::host::{Marks, Network, Trace};
 use super::{Cmd, Host, Rootfs, requirements};
 
 /// Files that may stay in the run root when nothing runs: locks are never removed, as that could
-/// not be done safely, and compiled system call filters serve the next container.
-const MAY_STAY: &[&str] = &[".lock", ".bpf"];
+/// not be done safely, and compiled system call filters and what was found out about the kernel serve
+/// the next container.
+const MAY_STAY: &[&str] = &[".lock", ".bpf", ".forms"];
 
 /// How long the kernel may take to let go of what a dead namespace held.
 const SETTLING: Duration = Duration::from_secs(3);

@@ -80,7 +80,8 @@ impl Scratch {
 
     pub(crate) fn tree(&self, image: &Image) -> PathBuf {
         self.store.stack(image).expect("a stack").layers()[0]
-            .fs
+            .file()
+            .path
             .clone()
     }
 

@@ -12,6 +12,7 @@ pub(crate) mod build;
 mod format;
 pub(crate) mod merge;
 pub(crate) mod read;
+pub(crate) mod sample;
 pub(crate) mod tree;
 pub(crate) mod write;
 

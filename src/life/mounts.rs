@@ -1,0 +1,314 @@
+//! The mounts of layers that are not unpacked, one for all containers that have the same files.
+//!
+//! Each mount of EROFS has a page cache of its own, so containers of one image share the mount. It is
+//! attached nowhere: every supervisor has its descriptor for as long as its container lives, and the
+//! kernel lets go of it with the last of them. So nothing shows in the host's mount table, and
+//! nothing is left by whatever death. Who comes next takes a copy of the descriptor from any that has
+//! it (`pidfd_getfd(2)`), and finds them here:
+//!
+//! ```text
+//! <run root>/mounts/<files>     a line for each: pid, its start time, descriptor, st_dev, st_ino
+//! ```
+//! `<files>` stands for the inodes of the index and its devices; while somebody has them mounted no
+//! other files can have these inodes. All reading and writing is under an flock on the file, which
+//! goes with its last line: undone by the supervisor, or by the next command that finds it dead.
+//!
+//! Linux before 6.15 takes no layer that is attached nowhere. There each container has a mount of its
+//! own, and attaches it in its own mount namespace.
+
+use std::fmt::Write as _;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use mybox_store::{Digest, Indexed, Stack};
+use rustix::fs::FlockOperation;
+
+use super::forms::Forms;
+use crate::container::Places;
+use crate::kernel::erofs::{self, Identity};
+use crate::kernel::overlay::Lower;
+use crate::kernel::process;
+
+/// A container's layers, those that are mounts mounted.
+#[derive(Debug)]
+pub(super) struct Mounts {
+    // Before the mounts themselves: what is listed is there.
+    _entries: Vec<Entry>,
+    lower: Vec<Lower>,
+}
+
+impl Mounts {
+    /// Mounts what is to be mounted, unless somebody has it already.
+    pub(super) fn of(places: &Places, stack: &Stack) -> Result<Self> {
+        let mut mounts = Self {
+            _entries: Vec::new(),
+            lower: Vec::new(),
+        };
+        let mut forms = None;
+        for layer in stack.layers() {
+            let lower = match layer {
+                mybox_store::Lower::Tree(tree) => Lower::Directory(tree.path.clone()),
+                mybox_store::Lower::Indexed(indexed) => {
+                    let forms = forms.get_or_insert_with(|| Forms::of_this_kernel(places));
+                    mounts.take(places, indexed, forms)?
+                }
+            };
+            mounts.lower.push(lower);
+        }
+        Ok(mounts)
+    }
+
+    /// What to stack, the base first.
+    pub(super) fn lower(&self) -> &[Lower] {
+        &self.lower
+    }
+
+    fn take(&mut self, places: &Places, indexed: &Indexed, forms: &Forms) -> Result<Lower> {
+        if !forms.stacks_detached {
+            return Ok(Lower::Attachable(mount(indexed)?));
+        }
+        let path = places.mounts().join(file_name(indexed)?);
+        let (mount, entry) = shared(&path, indexed)
+            .with_context(|| format!("share a mount by {}", path.display()))?;
+        self._entries.push(entry);
+        Ok(Lower::Detached(mount))
+    }
+}
+
+fn mount(indexed: &Indexed) -> Result<OwnedFd> {
+    let devices = indexed.devices.iter().map(|device| device.fd.as_fd());
+    let devices: Vec<BorrowedFd<'_>> = devices.collect();
+    Ok(erofs::mount(indexed.index.fd.as_fd(), &devices)?)
+}
+
+/// A name for the files that are mounted.
+fn file_name(indexed: &Indexed) -> Result<String> {
+    let mut inodes = String::new();
+    for file in std::iter::once(&indexed.index).chain(&indexed.devices) {
+        let stat =
+            rustix::fs::fstat(&file.fd).with_context(|| format!("stat {}", file.path.display()))?;
+        let _ = write!(inodes, "{}:{} ", stat.st_dev, stat.st_ino);
+    }
+    Ok(Digest::of(inodes.as_bytes()).hex())
+}
+
+/// The mount from whoever has it, else a new one; listed as ours too.
+fn shared(path: &Path, indexed: &Indexed) -> Result<(OwnedFd, Entry)> {
+    let register = Register::open(path)?;
+    let mut holders = register.holders()?;
+    let mount = match take_from(&mut holders) {
+        Some(mount) => mount,
+        None => mount(indexed)?,
+    };
+    let own = Holder::own(&mount)?;
+    holders.push(own);
+    register.write(&holders)?;
+    let path = path.to_owned();
+    Ok((mount, Entry { path, own }))
+}
+
+/// From the first of them that is there and lets us; those that are dead are struck off.
+fn take_from(holders: &mut Vec<Holder>) -> Option<OwnedFd> {
+    while let Some(last) = holders.last() {
+        if let Some(mount) = last.mount() {
+            return Some(mount);
+        }
+        if last.lives() {
+            // It may not be looked into, and so, most likely, none of the others.
+            break;
+        }
+        holders.pop();
+    }
+    holders.iter().find_map(Holder::mount)
+}
+
+/// One who has the mount.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Holder {
+    pid: i32,
+    started: u64,
+    descriptor: i32,
+    identity: Identity,
+}
+
+impl Holder {
+    fn own(mount: &OwnedFd) -> Result<Self> {
+        let pid = std::process::id().cast_signed();
+        let identity = erofs::identity(mount.as_fd())?.context("what was mounted is no EROFS")?;
+        Ok(Self {
+            pid,
+            started: process::start_time(pid).context("read our own start time")?,
+            descriptor: mount.as_raw_fd(),
+            identity,
+        })
+    }
+
+    fn lives(&self) -> bool {
+        process::start_time(self.pid) == Some(self.started)
+    }
+
+    /// A copy of its descriptor, if that is what the line says it is.
+    fn mount(&self) -> Option<OwnedFd> {
+        let mount = process::descriptor_of(self.pid, self.started, self.descriptor)?;
+        let found = erofs::identity(mount.as_fd()).ok()?;
+        (found == Some(self.identity)).then_some(mount)
+    }
+
+    fn parse(line: &str) -> Option<Self> {
+        let mut words = line.split(' ');
+        let holder = Self {
+            pid: words.next()?.parse().ok()?,
+            started: words.next()?.parse().ok()?,
+            descriptor: words.next()?.parse().ok()?,
+            identity: Identity {
+                device: words.next()?.parse().ok()?,
+                root: words.next()?.parse().ok()?,
+            },
+        };
+        words.next().is_none().then_some(holder)
+    }
+
+    fn line(&self) -> String {
+        let (pid, started, descriptor) = (self.pid, self.started, self.descriptor);
+        let Identity { device, root } = self.identity;
+        format!("{pid} {started} {descriptor} {device} {root}\n")
+    }
+}
+
+/// Our line in a register, there for as long as this is.
+#[derive(Debug)]
+struct Entry {
+    path: PathBuf,
+    own: Holder,
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        // A line that stays is struck off by the next who reads it, as that of a dead process.
+        let _ = strike_off(&self.path, |holder| *holder != self.own);
+    }
+}
+
+/// Strikes off all who are dead, in all registers.
+pub(super) fn sweep(places: &Places) -> Result<()> {
+    let dir = places.mounts();
+    let entries = match fs::read_dir(&dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries.with_context(|| format!("list {}", dir.display()))?,
+    };
+    for entry in entries {
+        let path = entry
+            .with_context(|| format!("list {}", dir.display()))?
+            .path();
+        strike_off(&path, Holder::lives).with_context(|| format!("clean {}", path.display()))?;
+    }
+    Ok(())
+}
+
+fn strike_off(path: &Path, stays: impl FnMut(&Holder) -> bool) -> io::Result<()> {
+    let Some(register) = Register::open_existing(path)? else {
+        return Ok(());
+    };
+    let mut holders = register.holders()?;
+    holders.retain(stays);
+    register.write(&holders)
+}
+
+/// A register, locked.
+struct Register {
+    file: File,
+    path: PathBuf,
+}
+
+impl Register {
+    fn open(path: &Path) -> io::Result<Self> {
+        if let Some(dir) = path.parent() {
+            fs::create_dir_all(dir)?;
+        }
+        loop {
+            if let Some(register) = Self::lock(path, OpenOptions::new().create(true))? {
+                return Ok(register);
+            }
+        }
+    }
+
+    fn open_existing(path: &Path) -> io::Result<Option<Self>> {
+        match Self::lock(path, &mut OpenOptions::new()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            answer => answer,
+        }
+    }
+
+    /// `None` if the file was removed while we waited for the lock.
+    fn lock(path: &Path, options: &mut OpenOptions) -> io::Result<Option<Self>> {
+        let file = options.read(true).write(true).open(path)?;
+        rustix::fs::flock(&file, FlockOperation::LockExclusive)?;
+        let removed = file.metadata()?.nlink() == 0;
+        let path = path.to_owned();
+        Ok((!removed).then_some(Self { file, path }))
+    }
+
+    fn holders(&self) -> io::Result<Vec<Holder>> {
+        let mut text = String::new();
+        let mut file = &self.file;
+        file.rewind()?;
+        file.read_to_string(&mut text)?;
+        // A line that was cut when its writer was killed stands for nobody.
+        Ok(text.lines().filter_map(Holder::parse).collect())
+    }
+
+    fn write(&self, holders: &[Holder]) -> io::Result<()> {
+        if holders.is_empty() {
+            return fs::remove_file(&self.path);
+        }
+        let text: String = holders.iter().map(Holder::line).collect();
+        self.file.write_all_at(text.as_bytes(), 0)?;
+        self.file.set_len(text.len() as u64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn holder(pid: i32) -> Holder {
+        Holder {
+            pid,
+            started: 7,
+            descriptor: 8,
+            identity: Identity {
+                device: 9,
+                root: 36,
+            },
+        }
+    }
+
+    #[test]
+    fn a_line_is_read_as_it_was_written_and_half_a_line_is_none() {
+        let line = holder(5).line();
+        assert_eq!(Holder::parse(line.trim_end()), Some(holder(5)));
+        for line in ["", "5 7 8 9", "5 7 8 9 36 1", "5 7 x 9 36", "5  7 8 9 36"] {
+            assert_eq!(Holder::parse(line), None, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_register_goes_with_its_last_line() {
+        let dir = std::env::temp_dir().join(format!("mybox-mounts-{}", std::process::id()));
+        let path = dir.join("register");
+        let register = Register::open(&path).unwrap();
+        register.write(&[holder(1), holder(2)]).unwrap();
+        drop(register);
+        strike_off(&path, |holder| holder.pid != 1).unwrap();
+        let register = Register::open_existing(&path).unwrap().expect("a register");
+        assert_eq!(register.holders().unwrap(), [holder(2)]);
+        drop(register);
+        strike_off(&path, |holder| holder.pid != 2).unwrap();
+        assert!(Register::open_existing(&path).unwrap().is_none());
+        fs::remove_dir_all(&dir).unwrap();
+    }
+}
