@@ -1,12 +1,12 @@
 //! `mybox df`: what takes the room, and what of it could be had back.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
 use clap::Args;
-use mybox_store::{GcOptions, GcPlan, Image, Object, Store, Survey, allocated};
+use mybox_store::{GcOptions, GcPlan, Object, Store, Survey, allocated};
 use serde::Serialize;
 
 use super::{images, output, ps};
@@ -145,7 +145,7 @@ fn document(survey: &Survey, plan: &GcPlan, containers: &[ContainerRow]) -> Docu
     for image in survey.all_images() {
         let used = survey.users(image.manifest).next().is_some();
         active_images += usize::from(used);
-        for object in parts(image) {
+        for object in image.parts() {
             if used {
                 active.insert(object);
             }
@@ -173,7 +173,7 @@ fn document(survey: &Survey, plan: &GcPlan, containers: &[ContainerRow]) -> Docu
         }
         kind
     };
-    let layers = kind(|object| matches!(object, Object::Layer(_)));
+    let layers = kind(|object| matches!(object, Object::Layer(_) | Object::Merged(_)));
     let blobs = kind(|object| matches!(object, Object::Blob(_)));
     let images = Kind {
         total: survey.all_images().count(),
@@ -206,14 +206,6 @@ fn document(survey: &Survey, plan: &GcPlan, containers: &[ContainerRow]) -> Docu
         objects: None,
         container_list: None,
     }
-}
-
-/// The blobs and layers of an image, each once.
-fn parts(image: &Image) -> BTreeSet<Object> {
-    let documents = [image.manifest, image.id].map(Object::Blob);
-    let blobs = image.blobs.iter().map(|blob| Object::Blob(blob.digest));
-    let layers = image.layers.iter().map(|layer| Object::Layer(*layer));
-    documents.into_iter().chain(blobs).chain(layers).collect()
 }
 
 /// Named volumes: directories of the users'. Active are those a container has been given.
@@ -257,7 +249,7 @@ fn objects(survey: &Survey) -> Vec<ObjectRow> {
     for image in survey.all_images() {
         let name = image.references.first();
         let name = name.map_or_else(|| image.id.short(), |reference| reference.familiar());
-        for object in parts(image) {
+        for object in image.parts() {
             users.entry(object).or_default().push(name.clone());
         }
     }
@@ -337,6 +329,7 @@ fn details(document: &Document) -> anyhow::Result<()> {
                 let kind = match row.object {
                     Object::Blob(_) => "blob",
                     Object::Layer(_) => "layer",
+                    Object::Merged(_) => "merged",
                     Object::Partial(_) => "partial",
                 };
                 vec![

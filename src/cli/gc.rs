@@ -309,6 +309,7 @@ fn kind_of(object: Object) -> (&'static str, String) {
     match object {
         Object::Blob(digest) => ("blob", digest.short()),
         Object::Layer(layer) => ("layer", layer.digest().short()),
+        Object::Merged(chain) => ("merged", chain.short()),
         Object::Partial(digest) => ("partial", digest.short()),
     }
 }

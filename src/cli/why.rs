@@ -72,6 +72,7 @@ fn document(why: &Why) -> Document {
             Role::Manifest => ("manifest", None, None),
             Role::Config => ("config", None, None),
             Role::Layer { number, of } => ("layer", Some(number), Some(of)),
+            Role::Merged => ("merged", None, None),
             Role::Part => ("part", None, None),
         };
         Needed {
@@ -150,6 +151,7 @@ fn sentence(reason: &Reason) -> String {
         Role::Manifest => format!("manifest of {image}"),
         Role::Config => format!("config of {image}"),
         Role::Layer { number, of } => format!("layer {number}/{of} of {image}"),
+        Role::Merged => format!("merged index of the layers of {image}"),
         Role::Part => format!("part of {image}"),
     }
 }

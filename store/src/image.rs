@@ -1,10 +1,11 @@
 //! Images: what `index.json` leads to, read together with manifest and config.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use crate::digest::{DiffId, Digest};
 use crate::error::{Context, Error, Result};
 use crate::layout::Store;
+use crate::merged;
 use crate::needs::{FoundManifest, Root};
 use crate::object::{self, Object};
 use crate::oci::config::ImageConfig;
@@ -54,6 +55,20 @@ impl Image {
     /// The manifest, byte for byte as it is in the store.
     pub fn manifest_bytes(&self) -> &[u8] {
         &self.manifest_bytes
+    }
+
+    /// What it is made of in the store: blobs, layers, their merged index; each once, whether it is
+    /// there or not.
+    pub fn parts(&self) -> BTreeSet<Object> {
+        let documents = [self.manifest, self.id].into_iter();
+        let blobs = documents.chain(self.blobs.iter().map(|blob| blob.digest));
+        blobs.map(Object::Blob).chain(self.laid_down()).collect()
+    }
+
+    /// What was made of its blobs, so that it can be run.
+    pub(crate) fn laid_down(&self) -> impl Iterator<Item = Object> {
+        let layers = self.layers.iter().map(|layer| Object::Layer(*layer));
+        layers.chain(merged::merged_of(&self.layers).map(Object::Merged))
     }
 
     /// The manifest or index that its name names, as `index.json` describes it.
@@ -112,13 +127,13 @@ impl Catalog {
         images
     }
 
-    /// Every blob and layer that some entry of the index leads to.
+    /// Every blob, layer and merged index that some entry of the index leads to.
     pub(crate) fn needed(&self) -> HashSet<Object> {
         let blobs = self.roots.iter().flat_map(|root| root.blobs.iter());
-        let layers = self.images.iter().flat_map(|image| image.layers.iter());
+        let images = self.images.iter();
         blobs
             .map(|digest| Object::Blob(*digest))
-            .chain(layers.map(|layer| Object::Layer(*layer)))
+            .chain(images.flat_map(Image::laid_down))
             .collect()
     }
 }

@@ -29,7 +29,7 @@ const EMPTY_INDEX: (&str, &[u8]) = (
 );
 const DIRECTORIES: [&str; 4] = ["blobs", "layers", "ingest", IMAGES];
 /// Merged indexes of images; what is in it can be made again.
-const IMAGES: &str = "images";
+pub(crate) const IMAGES: &str = "images";
 /// What may be in a directory that becomes a store: an image layout, and what others put there.
 const KNOWN: [&str; 11] = [
     "oci-layout",

@@ -57,6 +57,7 @@ mod compressed;
 mod differences;
 mod gc;
 mod image;
+mod merged;
 mod outgoing;
 mod needs;
 mod receive;

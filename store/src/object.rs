@@ -1,5 +1,5 @@
-//! The things a store is made of and that can go one by one: blobs, unpacked layers, downloads that
-//! were broken off. How much of the disk each takes, when it was last used, and how it goes.
+//! The things a store is made of and that can go one by one: blobs, layers, merged indexes, downloads
+//! that were broken off. How much of the disk each takes, when it was last used, and how it goes.
 //!
 //! Removal is in two steps, so that several things can go together or not at all: [`Condemned`]
 //! holds the exclusive lock, which nobody gets while somebody uses the thing; then it is carried
@@ -20,8 +20,11 @@ use crate::error::{Context, Error, Result};
 use crate::layer::indexed::{INDEX, TAR};
 use crate::layer::listing::LISTING;
 use crate::layer::record::{Laid, RECORD};
-use crate::layout::Store;
+use crate::layout::{IMAGES, Store};
 use crate::{dir, ingest, lock};
+
+/// How the name of a merged index ends.
+const MERGED: &str = ".erofs";
 
 /// A thing of the store that can go by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -31,6 +34,8 @@ pub enum Object {
     Blob(Digest),
     /// `layers/<hex>`.
     Layer(DiffId),
+    /// `images/<chain id hex>.erofs`: the merged index of an image's layers.
+    Merged(Digest),
     /// `ingest/<hex>.partial`: the beginning of a blob.
     Partial(Digest),
 }
@@ -39,7 +44,7 @@ impl Object {
     /// The digest it is known by.
     pub fn digest(&self) -> Digest {
         match self {
-            Self::Blob(digest) | Self::Partial(digest) => *digest,
+            Self::Blob(digest) | Self::Merged(digest) | Self::Partial(digest) => *digest,
             Self::Layer(layer) => layer.digest(),
         }
     }
@@ -50,6 +55,7 @@ impl fmt::Display for Object {
         match self {
             Self::Blob(digest) => write!(formatter, "blob {digest}"),
             Self::Layer(layer) => write!(formatter, "layer {layer}"),
+            Self::Merged(chain) => write!(formatter, "merged index {chain}"),
             Self::Partial(digest) => write!(formatter, "partial download of {digest}"),
         }
     }
@@ -97,9 +103,9 @@ impl Store {
         match object {
             Object::Blob(digest) => self.measure_blob(digest),
             Object::Layer(layer) => self.measure_layer(layer),
-            Object::Partial(digest) => {
-                let name = format!("{}{PARTIAL}", digest.hex());
-                measure_file(self.ingest(), &name).on("stat", || self.path_of(object))
+            Object::Merged(_) | Object::Partial(_) => {
+                let (directory, name) = self.place_of(object);
+                measure_file(directory, &name).on("stat", || self.path_of(object))
             }
         }
     }
@@ -237,12 +243,15 @@ impl Store {
         match object {
             Object::Blob(digest) => (self.blobs(), digest.hex()),
             Object::Layer(layer) => (self.layers(), layer.hex()),
+            Object::Merged(chain) => (self.root_fd(), merged_name(chain)),
             Object::Partial(digest) => (self.ingest(), format!("{}{PARTIAL}", digest.hex())),
         }
     }
 
     fn path_of(&self, object: Object) -> String {
         let directory = match object {
+            // Its name says where.
+            Object::Merged(_) => "",
             Object::Blob(_) => "blobs/sha256",
             Object::Layer(_) => "layers",
             Object::Partial(_) => "ingest",
@@ -262,7 +271,7 @@ impl Store {
         rustix::fs::openat(parent, &*name, flags, Mode::empty())
     }
 
-    /// Every blob, layer and partial download there is, with nothing else that may lie there.
+    /// Every blob, layer, merged index and partial download there is, with nothing else that may lie there.
     pub(crate) fn objects(&self) -> Result<Vec<Object>> {
         let mut objects = Vec::new();
         let mut list = |directory: BorrowedFd<'_>, suffix: &str, object: fn(Digest) -> Object| {
@@ -278,6 +287,12 @@ impl Store {
         };
         list(self.blobs(), "", Object::Blob)?;
         list(self.layers(), "", |digest| Object::Layer(digest.into()))?;
+        match dir::open(self.root_fd(), IMAGES) {
+            Ok(images) => list(images.as_fd(), MERGED, Object::Merged)?,
+            // A store of version 1 that cannot be written to.
+            Err(Errno::NOENT) => {}
+            Err(errno) => return Err(Error::io("list", self.root().display(), errno)),
+        }
         list(self.ingest(), PARTIAL, Object::Partial)?;
         Ok(objects)
     }
@@ -297,6 +312,16 @@ pub(crate) fn touch(directory: impl AsFd, name: &str) -> Result<(), Errno> {
         Err(Errno::ROFS | Errno::ACCESS | Errno::PERM) => Ok(()),
         result => result,
     }
+}
+
+/// The file of a merged index, from the store's root.
+pub(crate) fn merged_name(chain: Digest) -> String {
+    format!("{IMAGES}/{}", merged_file(chain))
+}
+
+/// The same, from the directory it is in.
+pub(crate) fn merged_file(chain: Digest) -> String {
+    format!("{}{MERGED}", chain.hex())
 }
 
 fn measure_file(directory: BorrowedFd<'_>, name: &str) -> Result<Option<Measured>, Errno> {

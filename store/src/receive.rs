@@ -22,7 +22,7 @@ use crate::oci::index::{INDEX_DIGEST, set_source};
 use crate::oci::manifest::{Descriptor, Manifest};
 use crate::platform::Platform;
 use crate::reference::Reference;
-use crate::remove::Removed;
+use crate::remove::{Removed, parts};
 
 /// How far the laying down of a layer is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,7 +75,7 @@ impl Store {
     /// layers that no other image needs and nobody holds, downloads that were begun among them.
     pub fn give_back(&self, blobs: &[Digest], layers: &[DiffId]) -> Result<()> {
         let locked = self.lock_index()?;
-        self.delete_unneeded(&locked, blobs, layers, &mut Removed::default())?;
+        self.delete_unneeded(&locked, parts(blobs, layers), &mut Removed::default())?;
         for blob in blobs {
             if let Verdict::Condemned(partial) = self.condemn(Object::Partial(*blob))? {
                 self.carry_out([partial])?;

@@ -9,7 +9,7 @@ use std::collections::HashSet;
 
 use crate::digest::{DiffId, Digest};
 use crate::error::{Error, Result};
-use crate::image::{Catalog, Meant};
+use crate::image::{Catalog, Image, Meant};
 use crate::index::LockedIndex;
 use crate::layout::Store;
 use crate::needs::Root;
@@ -115,30 +115,26 @@ impl Store {
             return Ok(());
         }
         removed.freed_bytes += self.carry_out(condemned)?;
-        let blobs: Vec<Digest> = gone
-            .iter()
-            .flat_map(|root| root.blobs.iter().copied())
-            .collect();
+        let blobs = gone.iter().flat_map(|root| &root.blobs);
         let manifests: HashSet<Digest> = gone
             .iter()
             .flat_map(|root| root.manifests.iter())
             .map(|found| found.descriptor.digest)
             .collect();
         let images = before.images.iter();
-        let layers: Vec<DiffId> = images
+        let laid_down = images
             .filter(|image| manifests.contains(&image.manifest))
-            .flat_map(|image| image.layers.iter().copied())
-            .collect();
-        self.delete_unneeded(locked, &blobs, &layers, removed)
+            .flat_map(Image::laid_down);
+        let objects = blobs.map(|digest| Object::Blob(*digest)).chain(laid_down);
+        self.delete_unneeded(locked, objects, removed)
     }
 
-    /// Deletes those of these blobs and layers that no image of the index needs and nobody holds.
+    /// Deletes those of these objects that no image of the index needs and nobody holds.
     /// While some image cannot be read, nobody knows what it needs: then everything stays.
     pub(crate) fn delete_unneeded(
         &self,
         locked: &LockedIndex<'_>,
-        blobs: &[Digest],
-        layers: &[DiffId],
+        objects: impl IntoIterator<Item = Object>,
         removed: &mut Removed,
     ) -> Result<()> {
         let catalog = self.catalog_of(&locked.index)?;
@@ -146,11 +142,9 @@ impl Store {
             return Ok(());
         }
         let needed = catalog.needed();
-        let blobs = blobs.iter().map(|digest| Object::Blob(*digest));
-        let layers = layers.iter().map(|layer| Object::Layer(*layer));
         let mut seen = HashSet::new();
         let mut condemned = Vec::new();
-        for object in blobs.chain(layers) {
+        for object in objects {
             if needed.contains(&object) || !seen.insert(object) {
                 continue;
             }
@@ -164,6 +158,12 @@ impl Store {
         removed.freed_bytes += self.carry_out(condemned)?;
         Ok(())
     }
+}
+
+/// Blobs and layers as objects.
+pub(crate) fn parts(blobs: &[Digest], layers: &[DiffId]) -> impl Iterator<Item = Object> {
+    let blobs = blobs.iter().map(|digest| Object::Blob(*digest));
+    blobs.chain(layers.iter().map(|layer| Object::Layer(*layer)))
 }
 
 /// What is taken away: the name that was given, or all names of all entries that lead to the image

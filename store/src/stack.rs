@@ -15,6 +15,7 @@ use crate::layer::record::RECORD;
 use crate::layer::source::Source;
 use crate::layer::unpacked::TREE;
 use crate::layout::Store;
+use crate::merged::merged_of;
 use crate::{dir, object};
 
 /// An image's layers, base first, each once. While this lives, or any process that has inherited its
@@ -28,7 +29,8 @@ pub struct Stack {
 }
 
 impl Stack {
-    /// What to stack, in the image's order: base first. Of a layer that the image has several times
+    /// What to stack, in the image's order: base first. Where all layers are indexed that is one index,
+    /// merged of theirs. Of a layer that the image has several times
     /// only the topmost is there: it hides all that the others would show, and overlayfs takes no
     /// directory twice.
     pub fn layers(&self) -> &[Lower] {
@@ -82,26 +84,50 @@ impl Store {
             name: image.id.to_string(),
         })?;
         self.used(image)?;
-        let (mut locks, mut layers) = (Vec::new(), Vec::new());
+        let mut held = Vec::new();
         for (number, (layer, blob)) in image.layers.iter().zip(&image.blobs).enumerate() {
             if image.layers[number + 1..].contains(layer) {
                 continue;
             }
-            let held = loop {
+            let directory = loop {
                 match self.hold_layer(*layer)? {
-                    Some(held) => break held,
+                    Some(directory) => break directory,
                     // What has just been made is locked exclusively: held again, it is shared.
                     None => drop(self.restore_layer(*layer, blob.digest)?),
                 }
             };
-            layers.push(self.lower(*layer, &held)?);
-            locks.push(held);
+            object::touch(&directory, RECORD)
+                .on("touch the record of", || self.layer_path(*layer))?;
+            held.push((*layer, directory));
         }
+        let layers = match self.merged_for_run(image, &held)? {
+            Some(merged) => vec![Lower::Indexed(merged)],
+            None => self.lowers(&held)?,
+        };
         Ok(Stack {
             _manifest: manifest,
-            _locks: locks,
+            _locks: held.into_iter().map(|(_, lock)| lock).collect(),
             layers,
         })
+    }
+
+    /// The merged index of the layers, made if it is missing. What keeps it from being made, a full
+    /// disk or one that is only to be read, keeps nobody from stacking the layers one by one.
+    fn merged_for_run(&self, image: &Image, held: &[(DiffId, OwnedFd)]) -> Result<Option<Indexed>> {
+        match self.hold_merged(&image.layers, held)? {
+            None if merged_of(&image.layers).is_some() => {}
+            there => return Ok(there),
+        }
+        match self.merge(image) {
+            Ok(true) => self.hold_merged(&image.layers, held),
+            Ok(false) | Err(Error::Io { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn lowers(&self, held: &[(DiffId, OwnedFd)]) -> Result<Vec<Lower>> {
+        let lower = |(layer, directory): &(DiffId, OwnedFd)| self.lower(*layer, directory);
+        held.iter().map(lower).collect()
     }
 
     /// Makes a layer anew from its blob.
@@ -122,7 +148,6 @@ impl Store {
     /// A layer has the files of its form.
     fn lower(&self, layer: DiffId, held: &OwnedFd) -> Result<Lower> {
         let directory = PathBuf::from(self.layer_path(layer));
-        object::touch(held, RECORD).on_path("touch the record of", &directory)?;
         let path = directory.join(TREE);
         let tree = dir::open(held, TREE);
         if tree.as_ref().is_err_and(|errno| *errno == Errno::NOENT) {

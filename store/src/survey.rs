@@ -44,7 +44,7 @@ pub(crate) fn ask(uses: Uses<'_>) -> Result<Vec<Use>> {
 pub struct Survey {
     /// The images.
     pub catalog: Catalog,
-    /// Every blob, layer and partial download, whether anybody needs it or not.
+    /// Every blob, layer, merged index and partial download, whether anybody needs it or not.
     pub objects: BTreeMap<Object, Measured>,
     /// Images that containers are made of and that `index.json` does not name any more.
     pub unlisted: Vec<Image>,

@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::gc::{GcOptions, WhyGone};
 use crate::image::Image;
 use crate::layout::Store;
+use crate::merged;
 use crate::needs::Root;
 use crate::object::{Measured, Object};
 use crate::survey::{Survey, Uses};
@@ -57,6 +58,8 @@ pub enum Role {
         /// Of how many.
         of: usize,
     },
+    /// The merged index of its layers.
+    Merged,
     /// A part of something that is no image.
     Part,
 }
@@ -80,14 +83,16 @@ impl Store {
         let candidates = [
             Object::Blob(digest),
             Object::Layer(digest.into()),
+            Object::Merged(digest),
             Object::Partial(digest),
         ];
         let mut answers = Vec::new();
         for object in candidates {
             let measured = survey.objects.get(&object).copied();
             let reasons = survey.reasons(object);
-            let download = matches!(object, Object::Partial(_));
-            if measured.is_none() && (reasons.is_empty() || download) {
+            let needed =
+                !reasons.is_empty() && matches!(object, Object::Blob(_) | Object::Layer(_));
+            if measured.is_none() && !needed {
                 continue;
             }
             let mut doomed = plan.objects.iter();
@@ -180,6 +185,9 @@ impl Image {
             Object::Blob(digest) | Object::Partial(digest) => {
                 let mut blobs = self.blobs.iter();
                 blobs.position(|blob| blob.digest == digest).map(layer)
+            }
+            Object::Merged(chain) => {
+                (merged::merged_of(&self.layers) == Some(chain)).then_some(Role::Merged)
             }
             Object::Layer(diff_id) => {
                 let mut layers = self.layers.iter();

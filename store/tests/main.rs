@@ -11,6 +11,7 @@ mod hostile;
 mod images;
 mod indexes;
 mod limits;
+mod merged;
 mod pack;
 mod sparse;
 mod support;

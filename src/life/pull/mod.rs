@@ -269,6 +269,13 @@ fn make_room_again(store: &Store, tasks: &[layers::Task], error: &anyhow::Error)
     }
 }
 
+/// So that the first run finds it. It can do without.
+fn merge(store: &Store, image: &Image) {
+    if let Err(error) = store.merge(image) {
+        tracing::debug!("merge the layers of {}: {error:#}", image.id);
+    }
+}
+
 fn publish(store: &Store, resolved: Resolved, mut kept: Kept) -> Result<Pulled> {
     let mut stored = HashSet::new();
     for document in &resolved.documents {
@@ -286,6 +293,9 @@ fn publish(store: &Store, resolved: Resolved, mut kept: Kept) -> Result<Pulled> 
         Err(mybox_store::Error::NoSuchImage { .. }) => None,
         Err(error) => return Err(error.into()),
     };
+    if let Some(image) = &image {
+        merge(store, image);
+    }
     let after = image.as_ref().map(|image| image.manifest);
     Ok(Pulled {
         is_news: before.is_none() || before != after,

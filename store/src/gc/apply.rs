@@ -254,16 +254,16 @@ impl Survey {
     fn needed_without(&self, plan: &GcPlan) -> HashMap<Object, Digest> {
         let going: HashSet<Digest> = plan.images.iter().map(|image| image.digest).collect();
         let images = self.catalog.images.iter().chain(&self.unlisted);
-        let layers: HashMap<Digest, _> = images.map(|one| (one.manifest, &one.layers)).collect();
+        let images: HashMap<Digest, _> = images.map(|one| (one.manifest, one)).collect();
         let mut needed = HashMap::new();
         for root in &self.catalog.roots {
             if going.contains(&root.digest()) {
                 continue;
             }
             let blobs = root.blobs.iter().map(|blob| Object::Blob(*blob));
-            let layers = root.manifests().filter_map(|one| layers.get(&one));
-            let layers = layers.copied().flatten().map(|layer| Object::Layer(*layer));
-            needed.extend(blobs.chain(layers).map(|object| (object, root.digest())));
+            let images = root.manifests().filter_map(|one| images.get(&one));
+            let laid_down = images.flat_map(|image| image.laid_down());
+            needed.extend(blobs.chain(laid_down).map(|object| (object, root.digest())));
         }
         needed
     }

@@ -4,8 +4,9 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::SystemTime;
 
 use super::{DoomedImage, DoomedObject, GcOptions, GcPlan, PATIENCE, VERSION, WhyGone};
-use crate::digest::{DiffId, Digest};
+use crate::digest::Digest;
 use crate::error::Result;
+use crate::image::Image;
 use crate::layout::Store;
 use crate::needs::Root;
 use crate::object::{Measured, Object};
@@ -15,7 +16,8 @@ pub(super) struct Planner<'a> {
     store: &'a Store,
     survey: &'a Survey,
     options: &'a GcOptions,
-    layers: HashMap<Digest, &'a [DiffId]>,
+    /// By manifest.
+    images: HashMap<Digest, &'a Image>,
     /// How many entries of the index still need an object.
     needs: HashMap<Object, usize>,
     plan: GcPlan,
@@ -34,14 +36,12 @@ enum Candidate<'a> {
 impl<'a> Planner<'a> {
     pub(super) fn new(store: &'a Store, survey: &'a Survey, options: &'a GcOptions) -> Self {
         let images = survey.catalog.images.iter().chain(&survey.unlisted);
-        let layers = images
-            .map(|image| (image.manifest, &*image.layers))
-            .collect();
+        let images = images.map(|image| (image.manifest, image)).collect();
         let mut planner = Self {
             store,
             survey,
             options,
-            layers,
+            images,
             needs: HashMap::new(),
             plan: GcPlan {
                 version: VERSION,
@@ -90,10 +90,10 @@ impl<'a> Planner<'a> {
     /// Objects that an entry needs, each once.
     fn objects_of(&self, root: &Root) -> HashSet<Object> {
         let blobs = root.blobs.iter().map(|digest| Object::Blob(*digest));
-        let layers = root.manifests();
-        let layers = layers.filter_map(|manifest| self.layers.get(&manifest));
+        let manifests = root.manifests();
+        let images = manifests.filter_map(|manifest| self.images.get(&manifest));
         blobs
-            .chain(layers.copied().flatten().map(|layer| Object::Layer(*layer)))
+            .chain(images.flat_map(|image| image.laid_down()))
             .collect()
     }
 

@@ -30,7 +30,7 @@ use crate::oci::config::{Config, History, ImageConfig, RootFs};
 use crate::oci::manifest::{CONFIG, Descriptor, LAYER_TAR, MANIFEST, Manifest};
 use crate::platform::Platform;
 use crate::reference::Reference;
-use crate::remove::Removed;
+use crate::remove::{Removed, parts};
 
 const COPY_BUFFER: usize = 256 << 10;
 
@@ -211,7 +211,7 @@ impl Store {
     /// The error that is reported is the one that came first.
     pub(crate) fn take_back(&self, blobs: &[Digest], layers: &[DiffId]) {
         let _ = self.lock_index().and_then(|locked| {
-            self.delete_unneeded(&locked, blobs, layers, &mut Removed::default())
+            self.delete_unneeded(&locked, parts(blobs, layers), &mut Removed::default())
         });
     }
 

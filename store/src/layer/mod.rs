@@ -44,7 +44,7 @@ use source::Source;
 /// A layer that nobody removes while this lives.
 pub struct HeldLayer {
     /// Carries the lock.
-    _directory: OwnedFd,
+    pub(crate) directory: OwnedFd,
     pub(crate) record: Record,
 }
 
@@ -91,7 +91,7 @@ impl Store {
         };
         Ok(Some(HeldLayer {
             record: self.record_of(&directory, layer)?,
-            _directory: directory,
+            directory,
         }))
     }
 
@@ -128,10 +128,7 @@ impl Store {
             .publish(self.layers(), &layer.hex())
             .on("publish", path)?;
         self.share(&directory)?;
-        Ok(HeldLayer {
-            _directory: directory,
-            record,
-        })
+        Ok(HeldLayer { directory, record })
     }
 
     /// Makes a layer's directory in `ingest/`, whole and flushed. A layer that no index can hold is

@@ -28,12 +28,7 @@ pub(crate) fn read(index: &[u8]) -> Result<Tree> {
 pub(crate) fn read_file(file: &File, path: &Path) -> Result<Tree> {
     let damaged = |reason| Error::damaged(path.display(), reason);
     let length = file.metadata().on_path("stat", path)?.len();
-    let beginning = |wanted: u64| {
-        let wanted = usize::try_from(wanted.min(length)).unwrap_or(usize::MAX);
-        let mut bytes = vec![0; wanted];
-        file.read_exact_at(&mut bytes, 0).on_path("read", path)?;
-        Ok(bytes)
-    };
+    let beginning = |wanted: u64| beginning(file, path, wanted.min(length));
     let superblock = Superblock::decode(&beginning(Superblock::END)?).map_err(damaged)?;
     let expected = u64::from(superblock.blocks) * BLOCK;
     if length != expected {
@@ -44,6 +39,23 @@ pub(crate) fn read_file(file: &File, path: &Path) -> Result<Tree> {
     let record = OwnRecord::decode(&record, &superblock).map_err(damaged)?;
     let metadata = beginning(u64::from(record.metadata) * BLOCK)?;
     parse(&metadata).map_err(damaged)
+}
+
+/// Reads only where the data of an index's file lies beside itself.
+pub(crate) fn devices(file: &File, path: &Path) -> Result<Vec<Device>> {
+    let damaged = |reason| Error::damaged(path.display(), reason);
+    let length = file.metadata().on_path("stat", path)?.len();
+    let beginning = |wanted: u64| beginning(file, path, wanted.min(length));
+    let superblock = Superblock::decode(&beginning(Superblock::END)?).map_err(damaged)?;
+    let table = beginning(Superblock::root(superblock.devices) * INODE_SLOT)?;
+    let slots = Slot::all(&table, &superblock).map_err(damaged)?;
+    Ok(slots.iter().map(Slot::to_device).collect())
+}
+
+fn beginning(file: &File, path: &Path, length: u64) -> Result<Vec<u8>> {
+    let mut bytes = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];
+    file.read_exact_at(&mut bytes, 0).on_path("read", path)?;
+    Ok(bytes)
 }
 
 fn parse(index: &[u8]) -> Parsed<Tree> {
