@@ -80,6 +80,10 @@ fn hint_for(error: &anyhow::Error) -> Option<String> {
                 Store::NoSuchObject { .. } => {
                     "`mybox layers` lists the layers there are, `mybox images` the images"
                 }
+                Store::NoBlob { .. } => {
+                    "`mybox layers` says which images have the layer; `mybox rmi` and `mybox pull` \
+                     of one lay it down anew"
+                }
                 Store::Damaged { .. } => "`mybox verify --repair` mends what can be mended",
                 Store::Ambiguous { .. } => "give more digits of the id",
                 Store::SeveralTags { .. } => "name one of the tags, or use --force",

@@ -473,7 +473,7 @@ fn two_images_are_compared_by_what_a_container_would_see() {
         .code(1);
     std::fs::remove_dir_all(&layers(&sandbox, "app:2")[2]).expect("remove a layer");
     let missing = sandbox.mybox(["layers", "app:2"]).run().code(1);
-    let _ = missing.says("is not unpacked");
+    let _ = missing.says("is not laid down");
 }
 
 #[test]

@@ -11,6 +11,7 @@ use mybox_store::{
     Change, ImportOptions, ImportSource, Platform, Progress, Reference, Store, Warning,
 };
 
+use super::layer_form::LayerFormArgument;
 use super::{output, values};
 use crate::container::Places;
 use crate::error::Failure;
@@ -35,6 +36,8 @@ pub(super) struct Arguments {
     /// Refuse an archive of more than this many bytes, uncompressed
     #[arg(long, value_name = "SIZE", value_parser = values::bytes)]
     max_size: Option<u64>,
+    #[command(flatten)]
+    layer_form: LayerFormArgument,
     /// Print the digest alone: no progress, no warnings
     #[arg(short, long)]
     quiet: bool,
@@ -47,7 +50,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(places: &Places, arguments: Arguments) -> Result<u8, Failure> {
-    let store = Store::open(&places.root)?;
+    let store = arguments.layer_form.open(places)?;
     let options = ImportOptions {
         reference: arguments.reference,
         changes: arguments.change,

@@ -86,7 +86,7 @@ fn repo_digests(image: &Image) -> BTreeSet<String> {
         .collect()
 }
 
-/// Layer by layer, base first. What is not unpacked has no size.
+/// Layer by layer, base first. What is not laid down has neither form nor size.
 fn layer_details(survey: &Survey, image: &Image) -> Vec<Value> {
     let layers = image.layers.iter().zip(&image.blobs);
     layers
@@ -94,6 +94,7 @@ fn layer_details(survey: &Survey, image: &Image) -> Vec<Value> {
             let measured = survey.objects.get(&Object::Layer(*layer));
             json!({
                 "diffId": layer.to_string(),
+                "form": measured.and_then(|measured| measured.form),
                 "size": measured.map(|measured| measured.whole()),
                 "lastUsed": measured.map(|measured| rfc3339(measured.used)),
                 "blob": blob.digest.to_string(),

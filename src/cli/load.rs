@@ -10,6 +10,7 @@ use mybox_store::{Loaded, Store};
 use serde::Serialize;
 
 use super::import::Display;
+use super::layer_form::LayerFormArgument;
 use super::output;
 use crate::container::Places;
 use crate::error::Failure;
@@ -26,6 +27,8 @@ pub(super) struct Arguments {
     /// The file [default: standard input]
     #[arg(short, long, value_name = "FILE")]
     input: Option<PathBuf>,
+    #[command(flatten)]
+    layer_form: LayerFormArgument,
     /// Print the ids alone
     #[arg(short, long)]
     quiet: bool,
@@ -44,7 +47,7 @@ struct Row {
 }
 
 pub(super) fn run(places: &Places, arguments: &Arguments) -> Result<u8, Failure> {
-    let store = Store::open(&places.root)?;
+    let store = arguments.layer_form.open(places)?;
     let mut display = Display::new(arguments.quiet);
     let loaded = match &arguments.input {
         Some(path) if path.as_os_str() != "-" => {

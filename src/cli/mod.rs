@@ -7,6 +7,7 @@ mod images;
 mod import;
 mod inspect;
 mod load;
+mod layer_form;
 mod layers;
 mod login;
 mod logout;

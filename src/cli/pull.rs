@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use clap::Args;
-use mybox_store::{Platform, Store};
+use mybox_store::Platform;
 
+use super::layer_form::LayerFormArgument;
 use super::output;
 use super::progress::{self, Style};
 use super::registry::Trust;
@@ -45,6 +46,8 @@ pub(super) struct Arguments {
     #[arg(long, conflicts_with = "quiet")]
     json: bool,
     #[command(flatten)]
+    layer_form: LayerFormArgument,
+    #[command(flatten)]
     trust: Trust,
     /// The image: NAME, NAME:TAG, NAME@DIGEST
     #[arg(value_name = "REF")]
@@ -52,7 +55,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(places: &Places, arguments: Arguments) -> Result<u8, Failure> {
-    let store = Store::open(&places.root)?;
+    let store = arguments.layer_form.open(places)?;
     let style = Style::choose(arguments.quiet, arguments.json);
     let display = Arc::new(progress::Display::new(style));
     let request = PullRequest {

@@ -9,6 +9,7 @@ use anyhow::{Context, bail};
 use clap::Args;
 use mybox_store::{Image, Platform, Store};
 
+use super::layer_form::LayerFormArgument;
 use super::progress::{self, Display, Style};
 use super::{output, values};
 use crate::container::Places;
@@ -153,6 +154,9 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "OS/ARCH[/VARIANT]", help_heading = "Image")]
     platform: Option<Platform>,
 
+    #[command(flatten, next_help_heading = "Image")]
+    layer_form: LayerFormArgument,
+
     /// The image: a name, an id, a digest, or the beginning of one
     image: String,
     /// The command; without it, the image's own
@@ -165,9 +169,10 @@ pub(super) fn run(places: &Places, arguments: Arguments) -> Result<u8, Failure> 
     let own = |error| Failure::with_code(125, error);
     let dry_run = arguments.dry_run;
     let (policy, platform) = (arguments.pull, arguments.platform.clone());
+    let layer_form = arguments.layer_form;
     let mut request = request(arguments).map_err(own)?;
     if dry_run {
-        let store = Store::open(&places.root).map_err(|error| own(error.into()))?;
+        let store = layer_form.open(places).map_err(own)?;
         let here = pull::find_here(&store, &request.image, platform.as_ref()).map_err(own)?;
         request.image = here.name;
         let plan = life::dry_run(places, &store, &here.image, &request).map_err(own)?;
@@ -176,7 +181,7 @@ pub(super) fn run(places: &Places, arguments: Arguments) -> Result<u8, Failure> 
     }
     process::seal_own_binary().map_err(|error| own(error.into()))?;
     recover::leftovers(places).map_err(own)?;
-    let store = Store::open(&places.root).map_err(|error| own(error.into()))?;
+    let store = layer_form.open(places).map_err(own)?;
     let (image, name) = bring_image(&store, &request.image, policy, platform).map_err(own)?;
     request.image = name;
     let ending = life::run(places, &store, &image, &request, &mut |text| {

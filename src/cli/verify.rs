@@ -1,9 +1,10 @@
 //! `mybox verify`.
 
 use clap::Args;
-use mybox_store::{Flaw, Part, Store, Verified, VerifyEvent, VerifyOptions};
+use mybox_store::{Flaw, Part, Verified, VerifyEvent, VerifyOptions};
 use serde::Serialize;
 
+use super::layer_form::LayerFormArgument;
 use super::output;
 use super::registry::Trust;
 use crate::container::Places;
@@ -14,12 +15,13 @@ use crate::life::verify::{self, DamagedContainer};
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Without images everything is verified: blobs by digest and size, unpacked layers by the listing of
-their tree, records of containers. A damaged layer is unpacked again from its blob; containers that
-have it mounted keep what they have. A damaged blob stays until there is another.
+their tree, indexed ones by the digest of their tar and by making the index again, records of
+containers. A damaged layer is laid down again from its own tar or its blob, in the form it has;
+containers that have it mounted keep what they have. A damaged blob stays until there is another.
 
 Exit codes: 0 all is well, or healed; 1 something is damaged, or lost.")]
 pub(super) struct Arguments {
-    /// Heal what is damaged: unpack it again, or fetch it again
+    /// Heal what is damaged: lay it down again, or fetch it again
     #[arg(long)]
     repair: bool,
     /// As JSON
@@ -28,6 +30,8 @@ pub(super) struct Arguments {
     /// No summary, only what is wrong
     #[arg(short, long)]
     quiet: bool,
+    #[command(flatten)]
+    layer_form: LayerFormArgument,
     #[command(flatten)]
     trust: Trust,
     /// Images: names, ids, digests [default: everything in the store]
@@ -72,7 +76,7 @@ struct Finding {
 }
 
 pub(super) fn run(places: &Places, arguments: &Arguments) -> Result<u8, Failure> {
-    let store = Store::open(&places.root)?;
+    let store = arguments.layer_form.open(places)?;
     let registry = arguments.trust.options(output::note);
     let options = VerifyOptions {
         images: &arguments.images,
@@ -125,7 +129,7 @@ impl Report {
             count(self.images, "image"),
             count(self.blobs, "blob"),
             output::decimal_size(self.blob_bytes),
-            count(self.layers, "unpacked layer"),
+            count(self.layers, "layer"),
             count(self.entries, "path"),
             count(self.containers, "container"),
         );

@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::digest::Digest;
+use crate::digest::{DiffId, Digest};
 use crate::platform::Platform;
 
 /// The result of everything the store does.
@@ -210,6 +210,14 @@ pub enum Error {
         object: String,
         /// What is wrong with it.
         reason: String,
+    },
+    /// A layer that would have to be made from a blob, where none is left.
+    #[error("layer {layer} cannot be made anew: its blob {blob} is not in the store")]
+    NoBlob {
+        /// The layer.
+        layer: DiffId,
+        /// The blob that it was made from.
+        blob: Digest,
     },
     /// JSON in the store that does not parse.
     #[error("cannot read {object} as JSON")]

@@ -51,6 +51,7 @@ mod layer;
 mod xattr;
 
 mod change;
+mod convert;
 mod import;
 
 mod compressed;
@@ -74,6 +75,7 @@ pub use allocated::allocated;
 pub use arrival::{Arrival, Follower, Partial};
 pub use blob::Held;
 pub use change::Change;
+pub use convert::Converted;
 pub use differences::{Difference, How, LayerDifferences};
 pub use digest::{DiffId, Digest};
 pub use error::{Error, Result};

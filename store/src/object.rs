@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::arrival::PARTIAL;
 use crate::digest::{DiffId, Digest};
 use crate::error::{Context, Error, Result};
+use crate::layer::form::LayerForm;
 use crate::layer::indexed::{INDEX, TAR};
 use crate::layer::listing::LISTING;
 use crate::layer::record::{Laid, RECORD};
@@ -71,6 +72,8 @@ pub struct Measured {
     pub in_common: u64,
     /// The last use: of an image that of its manifest's blob.
     pub used: SystemTime,
+    /// The form of a layer, if its record can be read.
+    pub form: Option<LayerForm>,
 }
 
 impl Measured {
@@ -149,6 +152,7 @@ impl Store {
             bytes: tree + beside,
             in_common,
             used: modified(used),
+            form: laid.map(Laid::form),
         }))
     }
 
@@ -330,6 +334,7 @@ fn measure_file(directory: BorrowedFd<'_>, name: &str) -> Result<Option<Measured
         bytes: allocated(&stat),
         in_common: 0,
         used: modified(&stat),
+        form: None,
     }))
 }
 

@@ -41,9 +41,19 @@ pub enum LayerStep {
     Flushing,
 }
 
+impl LayerStep {
+    pub(crate) fn of(step: Step) -> Self {
+        match step {
+            Step::Waiting => Self::Waiting,
+            Step::Unpacking { entries, bytes } => Self::Unpacking { entries, bytes },
+            Step::Flushing => Self::Flushing,
+        }
+    }
+}
+
 impl Store {
     /// Holds a layer, if it is there.
-    pub fn hold_unpacked(&self, layer: DiffId) -> Result<Option<HeldLayer>> {
+    pub fn hold_laid_down(&self, layer: DiffId) -> Result<Option<HeldLayer>> {
         self.hold_layer_with_record(layer)
     }
 
@@ -58,11 +68,7 @@ impl Store {
     ) -> Result<HeldLayer> {
         let source = Source::of_blob(blob, source);
         self.make_layer(layer, blob, source, &mut |step| {
-            progress(match step {
-                Step::Waiting => LayerStep::Waiting,
-                Step::Unpacking { entries, bytes } => LayerStep::Unpacking { entries, bytes },
-                Step::Flushing => LayerStep::Flushing,
-            });
+            progress(LayerStep::of(step));
         })
     }
 

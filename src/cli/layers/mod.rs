@@ -1,13 +1,15 @@
 //! `mybox layers`: what lies on the disk, and whose it is.
 
 mod changes;
+mod convert;
+mod form;
 mod tree;
 
 use std::collections::BTreeSet;
 use std::time::SystemTime;
 
 use clap::{Args, Subcommand};
-use mybox_store::{Image, SharedLayer, Store, rfc3339};
+use mybox_store::{Image, LayerForm, SharedLayer, Store, rfc3339};
 use serde::Serialize;
 
 use super::{images, output};
@@ -18,13 +20,15 @@ use crate::error::Failure;
 #[command(
     args_conflicts_with_subcommands = true,
     after_help = "\
-Without IMAGE: every layer, the largest first. ON DISK is what its files have allocated, COMPRESSED
-the size of the blob it comes in. --tree draws the images as branches over the layers they share.
-With IMAGE: what each of its layers adds (A), changes (C) and deletes (D), with the bytes that are
+Without IMAGE: every layer, the largest first. FORM is how it lies there: indexed, as its tar with an
+index over it, or unpacked, as files. ON DISK is what it has allocated (with --json, sharesBlob says
+that most of it is one file with its blob), COMPRESSED the size of the blob it comes in. --tree draws
+the images as branches over the layers they share, indexed ones as diamonds. With IMAGE: what each of its layers adds (A), changes (C) and deletes (D), with the bytes that are
 allocated to it.
 
---json prints a list of {diffId, bytes, blob, compressedBytes, images, containers, lastUsed}: bytes
-and lastUsed are null for a layer that is not unpacked, images are {id, names}. With IMAGE a list of
+--json prints a list of {diffId, form, bytes, sharesBlob, blob, compressedBytes, images, containers,
+lastUsed}: form, bytes and lastUsed are null for a layer that is not there, images are {id, names}.
+With IMAGE a list of
 {diffId, changes}, each change {path, change, type, bytesBefore, bytesAfter}, change being added,
 changed or deleted; `layers diff` prints such a list of changes."
 )]
@@ -54,6 +58,10 @@ pub(super) struct Arguments {
 enum Verb {
     /// Show how the trees of two images differ
     Diff(changes::Arguments),
+    /// Give layers that are there another form
+    Convert(convert::Arguments),
+    /// Show or choose the form that layers get
+    Form(form::Arguments),
 }
 
 /// A layer, as `--json` prints it.
@@ -61,7 +69,9 @@ enum Verb {
 #[serde(rename_all = "camelCase")]
 struct Row {
     diff_id: String,
+    form: Option<LayerForm>,
     bytes: Option<u64>,
+    shares_blob: bool,
     blob: Option<String>,
     compressed_bytes: Option<u64>,
     images: Vec<ImageName>,
@@ -77,8 +87,11 @@ struct ImageName {
 
 pub(super) fn run(places: &Places, arguments: &Arguments) -> Result<u8, Failure> {
     let store = Store::open(&places.root)?;
-    if let Some(Verb::Diff(arguments)) = &arguments.verb {
-        return changes::between(&store, arguments);
+    match &arguments.verb {
+        Some(Verb::Diff(arguments)) => return changes::between(&store, arguments),
+        Some(Verb::Convert(arguments)) => return convert::run(places, &store, arguments),
+        Some(Verb::Form(arguments)) => return form::run(places, &store, arguments),
+        None => {}
     }
     if let Some(image) = &arguments.image {
         return changes::of_layers(&store, image, arguments.summary, arguments.json);
@@ -102,6 +115,7 @@ pub(super) fn run(places: &Places, arguments: &Arguments) -> Result<u8, Failure>
     } else {
         let header = [
             "LAYER",
+            "FORM",
             "ON DISK",
             "COMPRESSED",
             "LAST USED",
@@ -124,7 +138,11 @@ fn row(layer: &SharedLayer<'_>) -> Row {
     };
     Row {
         diff_id: layer.diff_id.to_string(),
+        form: layer.measured.and_then(|measured| measured.form),
         bytes: layer.measured.map(|measured| measured.whole()),
+        shares_blob: layer
+            .measured
+            .is_some_and(|measured| measured.in_common > 0),
         blob: layer.blob.map(|(digest, _)| digest.to_string()),
         compressed_bytes: layer.blob.map(|(_, size)| size),
         images: layer.images.iter().map(image).collect(),
@@ -144,13 +162,15 @@ fn cells(layer: &SharedLayer<'_>, whole: bool) -> Vec<String> {
         let age = SystemTime::now().duration_since(measured.used);
         output::ago(age.unwrap_or_default().as_secs())
     });
+    let form = layer.measured.and_then(|measured| measured.form);
     let names: BTreeSet<String> = layer.images.iter().map(|image| name(image)).collect();
     let names: Vec<String> = names.into_iter().collect();
     vec![
         output::id(&layer.diff_id.to_string(), whole),
+        form.map_or_else(none, |form| form.to_string()),
         size(layer.measured.map(|measured| measured.whole())),
         size(layer.blob.map(|(_, size)| size)),
-        age.unwrap_or_else(|| "not unpacked".to_owned()),
+        age.unwrap_or_else(|| "not laid down".to_owned()),
         layer.containers.len().to_string(),
         few(&names),
     ]

@@ -15,7 +15,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use mybox_store::{DiffId, Image, Object, Shares, Survey};
+use mybox_store::{DiffId, Image, LayerForm, Object, Shares, Survey};
 
 use crate::cli::{history, output};
 
@@ -25,6 +25,8 @@ const BAR: usize = 18;
 const SIZE: usize = 8;
 const SHARED: &str = "\u{2588}";
 const OWN: &str = "\u{2591}";
+const INDEXED: &str = "\u{25c6}";
+const LAYER: &str = "\u{25cf}";
 const LEAST: &str = "\u{258f}";
 
 /// The picture, line by line, as wide as the terminal.
@@ -187,17 +189,19 @@ impl<'a> Picture<'a> {
     }
 
     fn layer(&mut self, node: &Node<'_>, lead: &str) {
+        let object = Object::Layer(node.layer);
+        let measured = self.survey.objects.get(&object);
         let text = format!(
-            "{lead}\u{25cf} {} {}",
+            "{lead}{} {} {}",
+            bullet(measured.and_then(|measured| measured.form)),
             node.layer.digest().short(),
             output::visible(&node.step)
         );
-        let object = Object::Layer(node.layer);
         if !self.drawn.insert(node.layer) {
             return self.line(&text, "=", "drawn above");
         }
-        if !self.survey.objects.contains_key(&object) {
-            return self.line(&text, "-", "not unpacked");
+        if measured.is_none() {
+            return self.line(&text, "-", "not laid down");
         }
         let bytes = self.survey.bytes(object);
         let shared = self.images.get(&node.layer).is_some_and(|count| *count > 1);
@@ -272,7 +276,9 @@ impl<'a> Picture<'a> {
         let images = self.shares.len();
         self.lines.extend([
             String::new(),
-            format!("{SHARED} in several images   {OWN} in one image only"),
+            format!(
+                "{SHARED} in several images   {OWN} in one image only   {INDEXED} indexed   {LAYER} unpacked"
+            ),
             format!(
                 "{} over {}: {} on disk, {} if nothing were shared",
                 output::count(images, "image"),
@@ -288,6 +294,13 @@ impl<'a> Picture<'a> {
                 bytes(&unused)
             ));
         }
+    }
+}
+
+fn bullet(form: Option<LayerForm>) -> &'static str {
+    match form {
+        Some(LayerForm::Indexed) => INDEXED,
+        Some(LayerForm::Unpacked) | None => LAYER,
     }
 }
 

@@ -189,7 +189,7 @@ impl Work<'_> {
         let Some(layer) = layer else {
             return Ok(None);
         };
-        let held = self.fetcher.store.hold_unpacked(layer)?;
+        let held = self.fetcher.store.hold_laid_down(layer)?;
         Ok(held.map(|held| {
             self.tell(LayerEvent::There);
             Arrived {
@@ -216,7 +216,7 @@ impl Work<'_> {
     fn unpack_stored(&self, blob: Held) -> Result<Arrived> {
         let mut made = false;
         let layer = self.task.layer.map(|layer| {
-            if let Some(held) = self.fetcher.store.hold_unpacked(layer)? {
+            if let Some(held) = self.fetcher.store.hold_laid_down(layer)? {
                 return Ok(held);
             }
             made = true;

@@ -104,7 +104,7 @@ impl Store {
         let mut held = Vec::new();
         let layers: BTreeSet<_> = plan.layers.iter().collect();
         for (layer, blob) in layers {
-            let layer = match self.hold_unpacked(*layer)? {
+            let layer = match self.hold_laid_down(*layer)? {
                 Some(layer) => layer,
                 None => {
                     let file = files.with_digest(*blob);

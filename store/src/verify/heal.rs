@@ -27,7 +27,7 @@ use crate::blob::Held;
 use crate::digest::{DiffId, Digest};
 use crate::dir;
 use crate::error::{Context, Error, Result};
-use crate::ingest::Temporary;
+use crate::ingest::{self, Temporary};
 use crate::layer::form::LayerForm;
 use crate::layer::indexed::{self, TAR};
 use crate::layer::inflate;
@@ -271,6 +271,9 @@ impl Healer<'_> {
         let form = LayerForm::Indexed;
         self.store
             .replace_layer(layer, blob, form, from, &mut |_| {})?;
+        drop(directory);
+        // The damaged one goes at once, unless somebody else has it.
+        ingest::sweep(self.store.ingest()).on("sweep", path)?;
         Ok(true)
     }
 
