@@ -263,6 +263,23 @@ fn a_default_acl_does_not_leak_into_what_comes_after_it() {
 }
 
 #[test]
+fn a_default_acl_is_gone_when_its_directory_is_described_anew() {
+    let acl: &[(&str, &[u8])] = &[("SCHILY.xattr.system.posix_acl_default", ACL)];
+    let tar = Archive::new()
+        .pax(acl)
+        .directory(".", 0o755)
+        .pax(acl)
+        .directory("d", 0o755)
+        .symlink("link", ".")
+        .directory("link/d", 0o755)
+        .directory("./", 0o755)
+        .finish();
+    let tree = Scratch::new().kept(&tar);
+    assert_eq!(xattr(&tree.path("d"), "system.posix_acl_default"), None);
+    assert_eq!(xattr(&tree.path("."), "system.posix_acl_default"), None);
+}
+
+#[test]
 fn names_may_be_long_and_need_not_be_utf_8() {
     let part = "n".repeat(200);
     let long = format!("{part}/{part}/{part}");

@@ -16,6 +16,7 @@ mod metadata;
 mod node;
 mod tree;
 
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::os::fd::OwnedFd;
 
@@ -24,7 +25,7 @@ use crate::error::{Error, Result, show};
 use crate::layer::content::Contents;
 use crate::layer::name::{self, Place};
 use crate::time::Time;
-use tree::Tree;
+use tree::{Identity, Tree};
 
 /// What may be kept for the end: names of links and values of ACLs.
 const LATE_BYTES: usize = 8 << 20;
@@ -108,7 +109,7 @@ struct Unpacker<R> {
 #[derive(Default)]
 struct Late {
     links: Vec<Link>,
-    acls: Vec<DefaultAcl>,
+    acls: BTreeMap<Identity, DefaultAcl>,
     bytes: usize,
 }
 
@@ -160,17 +161,20 @@ impl<R: Read> Unpacker<R> {
     }
 
     fn directory(&mut self, path: &[u8], entry: &Entry) -> Result<()> {
-        self.tree.make_directory(path, entry)?;
+        let identity = self.tree.make_directory(path, entry)?;
+        // What an earlier entry said of the directory.
+        self.late.acls.remove(&identity);
         if let Some((_, value)) = entry
             .xattrs
             .iter()
             .find(|(name, _)| name == metadata::DEFAULT_ACL)
         {
             self.late.keep(entry, path.len() + value.len())?;
-            self.late.acls.push(DefaultAcl {
+            let acl = DefaultAcl {
                 path: path.to_vec(),
                 value: value.clone(),
-            });
+            };
+            self.late.acls.insert(identity, acl);
         }
         Ok(())
     }
@@ -214,8 +218,8 @@ impl<R: Read> Unpacker<R> {
 
     fn finish(&mut self) -> Result<()> {
         self.late_links()?;
-        for acl in std::mem::take(&mut self.late.acls) {
-            self.tree.set_default_acl(&acl.path, &acl.value)?;
+        for (identity, acl) in std::mem::take(&mut self.late.acls) {
+            self.tree.set_default_acl(&acl.path, identity, &acl.value)?;
         }
         self.tree.settle()
     }

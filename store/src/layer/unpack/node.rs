@@ -8,7 +8,7 @@ use std::os::unix::fs::FileExt;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::tree::{Found, Tree};
+use super::tree::{Found, Identity, Tree};
 use super::{Unpacker, metadata};
 use crate::archive::sparse::Segment;
 use crate::archive::{Entry, Kind};
@@ -113,10 +113,10 @@ impl Tree {
     }
 
     /// Makes a directory, or describes one anew that is there.
-    pub(super) fn make_directory(&mut self, path: &[u8], entry: &Entry) -> Result<()> {
+    pub(super) fn make_directory(&mut self, path: &[u8], entry: &Entry) -> Result<Identity> {
         let (fd, existed) = if path.is_empty() {
             let root = self.directory(path)?.fd();
-            (dir::open(root, ".").on_entry("open", &entry.name)?, false)
+            (dir::open(root, ".").on_entry("open", &entry.name)?, true)
         } else {
             self.open_or_make(path, entry)?
         };
@@ -125,8 +125,7 @@ impl Tree {
         }
         let stat = rustix::fs::fstat(&fd).on_entry("stat", &entry.name)?;
         metadata::apply(fd.as_fd(), entry, &stat)?;
-        self.adopt(path, fd, Some(entry.mtime))?;
-        Ok(())
+        Ok(self.adopt(path, fd, Some(entry.mtime))?.identity())
     }
 
     fn open_or_make(&mut self, path: &[u8], entry: &Entry) -> Result<(OwnedFd, bool)> {
@@ -239,10 +238,17 @@ impl Tree {
     }
 
     /// Sets a default ACL on a directory, if it is one still.
-    pub(super) fn set_default_acl(&mut self, path: &[u8], value: &[u8]) -> Result<()> {
+    pub(super) fn set_default_acl(
+        &mut self,
+        path: &[u8],
+        identity: Identity,
+        value: &[u8],
+    ) -> Result<()> {
         match self.existing(path)? {
-            Some(directory) => metadata::set_default_acl(directory.fd(), path, value),
-            None => Ok(()),
+            Some(directory) if directory.identity() == identity => {
+                metadata::set_default_acl(directory.fd(), path, value)
+            }
+            _ => Ok(()),
         }
     }
 }

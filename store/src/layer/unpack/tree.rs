@@ -21,12 +21,15 @@ const OPEN: usize = 32;
 /// As many symlinks as the kernel follows in one path.
 const MOST_LINKS: usize = 40;
 
+/// The device and inode of a directory, whatever names lead to it.
+pub(super) type Identity = (u64, u64);
+
 /// An open directory of the tree.
 pub(super) struct Directory {
     /// The name it was reached by.
     path: Vec<u8>,
     fd: OwnedFd,
-    identity: (u64, u64),
+    identity: Identity,
     mtime: Time,
     /// Whether something was made in it, so that its time has to be set.
     touched: bool,
@@ -37,6 +40,10 @@ impl Directory {
     pub(super) fn touch(&mut self) -> BorrowedFd<'_> {
         self.touched = true;
         self.fd.as_fd()
+    }
+
+    pub(super) fn identity(&self) -> Identity {
+        self.identity
     }
 
     pub(super) fn fd(&self) -> BorrowedFd<'_> {
