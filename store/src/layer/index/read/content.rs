@@ -150,7 +150,8 @@ impl Reader<'_> {
                 (0, device.ok_or("its data lies in no device")?.length)
             }
         };
-        if extent.at < start || extent.at + length > end {
+        // The kernel reads whole blocks.
+        if extent.at < start || extent.at + length.next_multiple_of(BLOCK) > end {
             return Err("its data lies beyond the device".to_owned());
         }
         Ok(Some(extent))

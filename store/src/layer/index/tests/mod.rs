@@ -1,5 +1,10 @@
 //! Indexes written, read, damaged, mounted by the kernel and checked by erofs-utils.
 
+#[path = "../../../../tests/support/archive.rs"]
+#[allow(dead_code, reason = "shared with the store's other tests")]
+mod archive;
 mod hostile;
+mod kernel;
 mod round_trip;
+mod tars;
 mod trees;

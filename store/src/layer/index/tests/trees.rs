@@ -2,9 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Cursor};
+use std::os::fd::OwnedFd;
 
+use crate::error::show;
+use crate::layer::content::{Content, ContentHasher, Contents};
 use crate::layer::index::tree::{Device, Extent, FileData, Kind, Node, NodeId, Tree};
 use crate::layer::index::write::{ReadAt, write};
+use crate::layer::listing::entry::{self, Inode, What};
+use crate::layer::listing::walk::Walk;
 use crate::time::Time;
 
 /// Numbers by chance, the same ones for the same seed (splitmix64).
@@ -129,12 +134,14 @@ fn node(chance: &mut Chance, kind: Kind) -> Node {
         uid: *chance.pick(&ids),
         gid: *chance.pick(&ids),
         mtime: *chance.pick(&[Time::from_seconds(1_700_000_000), odd_time]),
-        xattrs: xattrs(chance),
+        xattrs: xattrs(chance, matches!(kind, Kind::File(_) | Kind::Directory(_))),
         kind,
     }
 }
 
-fn xattrs(chance: &mut Chance) -> Vec<(Vec<u8>, Vec<u8>)> {
+/// The kernel shows `user.` attributes of files and directories only, and capabilities that are some.
+fn xattrs(chance: &mut Chance, users: bool) -> Vec<(Vec<u8>, Vec<u8>)> {
+    const CAPABILITY: &[u8] = b"\x01\0\0\x02\0\x04\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
     let names: [&[u8]; 6] = [
         b"user.a",
         b"user.something",
@@ -147,12 +154,15 @@ fn xattrs(chance: &mut Chance) -> Vec<(Vec<u8>, Vec<u8>)> {
     while chance.one_in(3) {
         let name = chance.pick(&names).to_vec();
         let value = match chance.below(6) {
+            _ if name == b"security.capability" => CAPABILITY.to_vec(),
             0 => Vec::new(),
             1 | 2 => b"y".to_vec(),
             3 => vec![b'v'; usize::try_from(chance.below(700)).unwrap()],
             _ => chance.bytes(20),
         };
-        xattrs.insert(name, value);
+        if users || !name.starts_with(b"user.") {
+            xattrs.insert(name, value);
+        }
     }
     xattrs.into_iter().collect()
 }
@@ -272,4 +282,65 @@ fn content_of(file: &FileData, data: &Memory) -> BTreeMap<u64, Vec<u8>> {
     }
     content.retain(|_, block| block.iter().any(|byte| *byte != 0));
     content
+}
+
+/// Asserts that a mount shows just this tree.
+pub(super) fn compare_with_mount(tree: &Tree, data: &Memory, mount: &OwnedFd) {
+    let mut walk = Walk::new(mount.try_clone().unwrap(), Contents::default());
+    let mut shown = BTreeMap::new();
+    while let Some(entry) = walk.next().unwrap() {
+        shown.insert(entry.path, entry.what);
+    }
+    let told = told(tree, data);
+    assert_eq!(shown.len(), told.len());
+    for (path, told) in told {
+        let path = if path.is_empty() { b".".to_vec() } else { path };
+        let expected = if told.first == path || path == b"." {
+            What::Inode(told.inode())
+        } else {
+            What::Hardlink(told.first)
+        };
+        assert_eq!(shown[&path], expected, "{}", show(&path));
+    }
+}
+
+impl Told {
+    /// As a walk tells it.
+    fn inode(&self) -> Inode {
+        let node = &self.node;
+        let kind = match &node.kind {
+            Kind::Directory(_) => entry::Kind::Directory,
+            Kind::File(file) => entry::Kind::File {
+                size: file.size,
+                content: self.content(file.size),
+            },
+            Kind::Symlink(target) => entry::Kind::Symlink(target.clone()),
+            &Kind::CharacterDevice { major, minor } => {
+                entry::Kind::CharacterDevice { major, minor }
+            }
+            &Kind::BlockDevice { major, minor } => entry::Kind::BlockDevice { major, minor },
+            Kind::Fifo => entry::Kind::Fifo,
+            Kind::Socket => entry::Kind::Socket,
+        };
+        Inode {
+            kind,
+            mode: node.mode,
+            uid: node.uid,
+            gid: node.gid,
+            mtime: node.mtime,
+            xattrs: node.xattrs.clone(),
+        }
+    }
+
+    fn content(&self, size: u64) -> Content {
+        let mut hasher = ContentHasher::default();
+        let mut bytes = vec![0; usize::try_from(size).unwrap()];
+        for (number, block) in &self.content {
+            let start = usize::try_from(number * 512).unwrap();
+            let length = (bytes.len() - start).min(512);
+            bytes[start..start + length].copy_from_slice(&block[..length]);
+        }
+        hasher.update(&bytes);
+        hasher.finish()
+    }
 }

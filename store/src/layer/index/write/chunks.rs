@@ -50,13 +50,14 @@ impl Run {
 pub(super) fn plan(file: &FileData, devices: &[Device]) -> Result<(u32, Vec<Run>), String> {
     check(file, devices)?;
     let budget = FREE_CHUNKS + CHUNKS_PER_BLOCK * blocks_with_data(&file.extents);
-    let aligned = |extent: &Extent| extent.at.is_multiple_of(BLOCK);
+    let in_blocks =
+        |extent: &Extent| extent.at.is_multiple_of(BLOCK) && !is_cut(extent, file.size, devices);
     let edges = file
         .extents
         .iter()
         .map(|extent| (extent.offset, extent.length));
     let coarsest = coarsest(file.size, edges);
-    let fits = file.extents.iter().all(aligned)
+    let fits = file.extents.iter().all(in_blocks)
         && coarsest >= BLOCK_BITS
         && count(file.size, coarsest) <= budget;
     let bits = if fits {
@@ -66,7 +67,7 @@ pub(super) fn plan(file: &FileData, devices: &[Device]) -> Result<(u32, Vec<Run>
             .find(|bits| count(file.size, *bits) <= budget)
             .ok_or("a file of this size has too many chunks for an index")?
     };
-    let runs = runs(file, 1 << bits);
+    let runs = runs(file, devices, 1 << bits);
     // With what was copied together now, larger chunks may do.
     let edges = runs.iter().map(|run| (run.offset, run.length));
     Ok((self::coarsest(file.size, edges), runs))
@@ -152,7 +153,7 @@ fn coarsest(size: u64, parts: impl Iterator<Item = (u64, u64)>) -> u32 {
 }
 
 /// What of a file is no hole, in whole chunks of this size.
-fn runs(file: &FileData, chunk: u64) -> Vec<Run> {
+fn runs(file: &FileData, devices: &[Device], chunk: u64) -> Vec<Run> {
     let mut runs = Vec::with_capacity(file.extents.len());
     for extent in &file.extents {
         let end = extent.offset + extent.length;
@@ -160,7 +161,7 @@ fn runs(file: &FileData, chunk: u64) -> Vec<Run> {
         let last = end.next_multiple_of(chunk).min(file.size);
         // The chunks that are only this extent.
         let whole_first = extent.offset.next_multiple_of(chunk);
-        let whole_last = if end == file.size {
+        let whole_last = if end == file.size && !is_cut(extent, file.size, devices) {
             end
         } else {
             end - end % chunk
@@ -182,6 +183,16 @@ fn runs(file: &FileData, chunk: u64) -> Vec<Run> {
         }
     }
     runs
+}
+
+/// Whether a file ends where its device does, within a block: a tar need not fill its last one. Since
+/// 6.18 the kernel takes it for an error when a block cannot be read to its end.
+fn is_cut(extent: &Extent, size: u64, devices: &[Device]) -> bool {
+    let Some(number) = usize::from(extent.device).checked_sub(1) else {
+        return false;
+    };
+    let end = (extent.at + extent.length).next_multiple_of(BLOCK);
+    extent.offset + extent.length == size && end > devices[number].length
 }
 
 /// The block of its device in which this place of the file lies, if a block begins there.
@@ -295,6 +306,10 @@ mod tests {
             planned(4 * KIB, &[(0, 4 * KIB, 1, 700)]).1,
             [(0, 4 * KIB, COPIED)]
         );
+        // Data whose last block is not whole in the device.
+        let extents = [(0, 1124, 1, 63 * KIB)];
+        let expected = vec![(0, KIB, at(126)), (KIB, 100, COPIED)];
+        assert_eq!(planned(1124, &extents), (10, expected));
         // Two extents in one block, which is copied once.
         let extents = [(0, 10, 1, 512), (100, 10, 1, 522), (600, 1, 1, 532)];
         assert_eq!(planned(2 * KIB, &extents), (10, vec![(0, KIB, COPIED)]));
