@@ -3,12 +3,13 @@
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
 mod archive;
+mod forms;
 mod layout;
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use mybox_store::{Error, Image, ImportOptions, ImportSource, Store};
+use mybox_store::{Error, Image, ImportOptions, ImportSource, LayerForm, Store};
 
 pub(crate) use archive::{Archive, Raw, number};
 pub(crate) use layout::{Layout, digest};
@@ -43,17 +44,11 @@ impl Scratch {
         self.import_with(tar, &options).expect("an import")
     }
 
-    pub(crate) fn import_with(
-        &self,
-        mut tar: &[u8],
-        options: &ImportOptions,
-    ) -> Result<Image, Error> {
-        let source = ImportSource::Stream {
-            reader: &mut tar,
-            name: "test.tar",
-            total: None,
-        };
-        self.store.import(source, options, &mut |_| {})
+    /// Imports, and makes sure that an index would show the same tree.
+    pub(crate) fn import_with(&self, tar: &[u8], options: &ImportOptions) -> Result<Image, Error> {
+        let image = import(&self.store, tar, options)?;
+        forms::compare(tar, &self.tree(&image));
+        Ok(image)
     }
 
     pub(crate) fn import_directory(&self, path: &Path) -> Result<Image, Error> {
@@ -96,9 +91,23 @@ impl Scratch {
         found
     }
 
-    /// Asserts that an import fails, that its error says all of this, and that nothing stays.
+    /// Asserts that an import fails in both forms, that its error says all of this, and that nothing
+    /// stays.
     pub(crate) fn refuses(&self, tar: &[u8], says: &[&str]) {
-        let error = chain(&self.import(tar).expect_err("the import should fail"));
+        let store = self.store.clone().with_layer_form(LayerForm::Indexed);
+        for store in [&self.store, &store] {
+            self.refuses_in(store, tar, says);
+        }
+    }
+
+    /// As [`Scratch::refuses`], where only unpacking has a reason to.
+    pub(crate) fn refuses_to_unpack(&self, tar: &[u8], says: &[&str]) {
+        self.refuses_in(&self.store, tar, says);
+    }
+
+    fn refuses_in(&self, store: &Store, tar: &[u8], says: &[&str]) {
+        let error = import(store, tar, &ImportOptions::default());
+        let error = chain(&error.expect_err("the import should fail"));
         for text in says {
             assert!(error.contains(text), "{error:?} does not say {text:?}");
         }
@@ -106,6 +115,16 @@ impl Scratch {
         assert!(left.is_empty(), "left after {error}: {left:?}");
         assert!(self.store.images().expect("images").is_empty());
     }
+}
+
+/// Imports, in the form that the handle has.
+fn import(store: &Store, mut tar: &[u8], options: &ImportOptions) -> Result<Image, Error> {
+    let source = ImportSource::Stream {
+        reader: &mut tar,
+        name: "test.tar",
+        total: None,
+    };
+    store.import(source, options, &mut |_| {})
 }
 
 /// A layer's tree, and the store that keeps it.
