@@ -150,6 +150,10 @@ fn kernel_hint(error: &crate::kernel::Error) -> Option<&'static str> {
         ("create file system", libc::EINVAL) if error.object == "overlay" => {
             Some("the store may itself be on overlayfs; try --root on another file system")
         }
+        ("mount erofs", libc::ENOTBLK | libc::ENODEV) => Some(
+            "this kernel mounts no plain files, or none that lie on this file system; \
+             `mybox layers convert --to unpacked` unpacks layers",
+        ),
         ("clone the mount of", libc::ENOENT) => {
             Some("a volume's source must exist: make it first, as with mkdir -p")
         }

@@ -207,6 +207,19 @@ fn the_script_makes_the_same_container_without_network_and_read_only() {
 }
 
 #[test]
+fn the_script_mounts_indexed_layers_and_leaves_no_loop_device() {
+    let sandbox = Sandbox::new("dryindex");
+    let import = sandbox.mybox(["import", "-", "img"]).stdin(image().tar());
+    drop(import.env("MYBOX_LAYER_FORM", "indexed").run().ok());
+    let flags = ["--network", "none", "--hostname", "indexed"];
+    let (by_hand, by_mybox) = by_hand_and_by_mybox(&sandbox, &flags);
+    assert_same(&by_hand, &by_mybox);
+    let loops = sandbox.host().command("losetup").arg("--all").run().ok();
+    let root = sandbox.root().display().to_string();
+    assert!(!loops.stdout().contains(&root), "{}", loops.stdout());
+}
+
+#[test]
 fn the_script_ends_with_the_commands_code_and_leaves_nothing() {
     let sandbox = Sandbox::new("drycode");
     sandbox.import("img", image());

@@ -15,6 +15,7 @@ mod harness;
 mod hostile;
 mod images;
 mod import;
+mod indexed;
 mod lifecycle;
 mod limits;
 mod network;

@@ -54,6 +54,7 @@ fn become_command(birth: &Birth<'_>, identity: &Identity) -> Result<Infallible, 
     drop_privileges(birth, identity).map_err(Failed::at(Stage::Identity))?;
     raw::close_on_exec_from(FIRST_OWN_FD)
         .on("close", "inherited descriptors")
+        .and_then(|()| birth.open_files.set())
         .map_err(Failed::at(Stage::Execute))?;
     protocol::send(&birth.channel, &FromChild::Executing, None)
         .map_err(Failed::at(Stage::Execute))?;

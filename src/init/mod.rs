@@ -31,6 +31,7 @@ use rustix::fs::Mode;
 use rustix::process::{Signal, Uid};
 
 use crate::kernel::overlay::Lower;
+use crate::kernel::process::OpenFiles;
 use crate::kernel::socket::End;
 use crate::kernel::{self, Context, Error, cgroup, namespace, pty, raw, signal};
 use crate::plan::RunPlan;
@@ -50,6 +51,8 @@ pub struct Birth<'a> {
     pub channel: End,
     /// The signal mask the caller of mybox had.
     pub mask: SigSet,
+    /// The limit of open files the caller had.
+    pub open_files: OpenFiles,
 }
 
 /// Becomes the container's first process.

@@ -85,14 +85,26 @@ pub fn clone_child(
     }
 }
 
-/// Raises this process's limit of open files as far as it may go.
-pub fn allow_many_descriptors() -> Result<()> {
-    let limit = getrlimit(Resource::Nofile);
-    let limit = Rlimit {
-        current: limit.maximum,
-        ..limit
+/// Raises this process's limit of open files as far as it may go; the answer is what it was.
+pub fn allow_many_descriptors() -> Result<OpenFiles> {
+    let before = getrlimit(Resource::Nofile);
+    let most = Rlimit {
+        current: before.maximum,
+        ..before
     };
-    setrlimit(Resource::Nofile, limit).on("set limit", "open files")
+    OpenFiles(most).set()?;
+    Ok(OpenFiles(before))
+}
+
+/// A limit of open files.
+#[derive(Debug)]
+pub struct OpenFiles(Rlimit);
+
+impl OpenFiles {
+    /// Makes it this process's; what is open stays open.
+    pub fn set(&self) -> Result<()> {
+        setrlimit(Resource::Nofile, self.0).on("set limit", "open files")
+    }
 }
 
 impl Child {
@@ -128,10 +140,21 @@ fn signal_pidfd(pidfd: BorrowedFd<'_>, signal: Signal, pid: i32) -> Result<()> {
 /// When a process started, in clock ticks since boot (field 22 of `/proc/PID/stat`, proc(5)), or
 /// `None` if there is no such process. With the pid it names a process for good.
 pub fn start_time(pid: i32) -> Option<u64> {
+    Some(state_and_start(pid)?.1)
+}
+
+/// Whether the process that started then has not ended. One that has, and whose parent has not asked
+/// yet how, still has its number and nothing else.
+pub fn is_alive(pid: i32, started: u64) -> bool {
+    state_and_start(pid).is_some_and(|(state, start)| start == started && !"ZX".contains(state))
+}
+
+fn state_and_start(pid: i32) -> Option<(char, u64)> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The second field is the name in brackets and may itself hold brackets and spaces.
-    let after_name = stat.rsplit_once(')')?.1;
-    after_name.split_whitespace().nth(19)?.parse().ok()
+    let mut after_name = stat.rsplit_once(')')?.1.split_whitespace();
+    let state = after_name.next()?.chars().next()?;
+    Some((state, after_name.nth(18)?.parse().ok()?))
 }
 
 /// Which boot of the machine this is (random(4)); empty where the kernel does not tell.

@@ -10,7 +10,7 @@ use crate::init::protocol::{self, FromParent};
 use crate::init::{self, Birth};
 use crate::kernel::netlink::{Netlink, VethPair};
 use crate::kernel::overlay::Lower;
-use crate::kernel::process::{self, Child, Side, SingleThreaded};
+use crate::kernel::process::{self, Child, OpenFiles, Side, SingleThreaded};
 use crate::kernel::signal::Signals;
 use crate::kernel::socket::{self, End};
 use crate::net::bridge::{self, Ready};
@@ -31,6 +31,7 @@ pub(super) fn launch(
     claim: &Claim,
     plan: &RunPlan,
     lower: &[Lower],
+    open_files: OpenFiles,
     bridge: Option<Ready>,
 ) -> Result<Running, RunFailed> {
     // From here on a signal waits until it can be forwarded, or ends in an orderly teardown.
@@ -45,6 +46,7 @@ pub(super) fn launch(
         filter: &filter,
         channel: child_channel,
         mask: signals.mask_before(),
+        open_files,
     };
     let child = clone(proof, birth, &channel)?;
     let started = attach(claim, plan, bridge, &child)

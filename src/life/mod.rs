@@ -35,7 +35,7 @@ mod supervise;
 use mybox_store::{Image, Store};
 
 use crate::container::{Claim, Ending, Places, Record};
-use crate::kernel::process::SingleThreaded;
+use crate::kernel::process::{self, SingleThreaded};
 use crate::plan::{self, RunPlan, RunRequest};
 use launch::Running;
 use mounts::Mounts;
@@ -73,6 +73,8 @@ pub fn run(
     note: &mut dyn FnMut(&str),
 ) -> Result<Ending, RunFailed> {
     let proof = SingleThreaded::check()?;
+    // An image of 500 layers takes more than the usual 1024.
+    let open_files = process::allow_many_descriptors()?;
     // Held until the end: nobody removes a layer that is in use.
     let layers = store.stack(image)?;
     let Prepared {
@@ -84,7 +86,15 @@ pub fn run(
         let plan = plan::plan(request, &image.config, given)?;
         record(places, &plan, image)?;
         let mounts = Mounts::of(places, &layers)?;
-        let running = launch::launch(places, &proof, &claim, &plan, mounts.lower(), bridge)?;
+        let running = launch::launch(
+            places,
+            &proof,
+            &claim,
+            &plan,
+            mounts.lower(),
+            open_files,
+            bridge,
+        )?;
         Ok((plan, mounts, running))
     };
     let (plan, mounts, running) = match start() {
@@ -150,7 +160,7 @@ fn record(places: &Places, plan: &RunPlan, image: &Image) -> anyhow::Result<()> 
         manifest: image.manifest,
         command: plan.command().to_vec(),
         created: now(),
-        boot: crate::kernel::process::boot_id(),
+        boot: process::boot_id(),
         remove: plan.remove,
         memory_limit: plan.limits.memory,
         cgroups: plan.cgroup.paths(),

@@ -148,7 +148,7 @@ impl Holder {
     }
 
     fn lives(&self) -> bool {
-        process::start_time(self.pid) == Some(self.started)
+        process::is_alive(self.pid, self.started)
     }
 
     /// A copy of its descriptor, if that is what the line says it is.
