@@ -55,8 +55,7 @@ fn text(name: &str, kilobytes: usize) -> Rootfs {
 ///                <- app:2
 /// alone <- alone:1
 /// ```
-fn family(name: &str) -> Sandbox {
-    let sandbox = Sandbox::new(name);
+fn family(sandbox: Sandbox) -> Sandbox {
     let step = |command: &str| json!({ "created_by": command });
     let base_step = step("/bin/sh -c #(nop) ADD file:1 in / ");
     let cmd = json!({ "created_by": "/bin/sh -c #(nop)  CMD [\"sh\"]", "empty_layer": true });
@@ -111,7 +110,7 @@ fn tags(rows: &Value) -> Vec<String> {
 
 #[test]
 fn images_are_filtered_as_docker_filters_them() {
-    let sandbox = family("filters");
+    let sandbox = family(Sandbox::new("filters"));
     sandbox.import("gone", text("x", 1));
     sandbox.import("gone", text("x", 2));
     let listed = |filters: &[&str]| {
@@ -169,7 +168,7 @@ fn images_are_filtered_as_docker_filters_them() {
 
 #[test]
 fn history_tells_steps_with_the_sizes_of_their_layers() {
-    let sandbox = family("history");
+    let sandbox = family(Sandbox::new("history"));
     let table = sandbox.mybox(["history", "app:2"]).run().ok().stdout();
     let rows: Vec<&str> = table.lines().collect();
     assert_eq!(
@@ -217,7 +216,7 @@ fn history_tells_steps_with_the_sizes_of_their_layers() {
 
 #[test]
 fn layers_tells_size_users_and_last_use_of_each() {
-    let sandbox = family("layers");
+    let sandbox = family(Sandbox::new("layers"));
     sandbox
         .mybox([
             "run",
@@ -274,7 +273,7 @@ fn layers_tells_size_users_and_last_use_of_each() {
 
 #[test]
 fn the_tree_draws_images_as_branches_over_shared_layers() {
-    let sandbox = family("tree");
+    let sandbox = family(Sandbox::new("tree"));
     sandbox.mybox(["pin", "app:2"]).run().ok();
     let picture = sandbox.mybox(["layers", "--tree"]).run().ok().stdout();
     let short = |name: &str| -> Vec<String> {
@@ -284,6 +283,10 @@ fn the_tree_draws_images_as_branches_over_shared_layers() {
             .collect()
     };
     let (one, two, alone) = (short("app:1"), short("app:2"), short("alone:1"));
+    let bullet = match sandbox.layer_form() {
+        "unpacked" => "●",
+        _ => "◆",
+    };
     let expected = [
         format!("● {}", alone[0]),
         "└─▶ alone:1".to_owned(),
@@ -298,6 +301,7 @@ fn the_tree_draws_images_as_branches_over_shared_layers() {
         "  └─▶ app:2 (own".to_owned(),
         String::new(),
     ];
+    let expected = expected.map(|line| line.replace('●', bullet));
     for (line, expected) in picture.lines().zip(&expected) {
         assert!(
             line.starts_with(expected.as_str()),
@@ -408,16 +412,19 @@ fn the_layers_of_an_image_add_change_and_delete() {
         panic!("two layers")
     };
     let change = |number: usize| &found[1]["changes"][number];
-    assert_eq!(
-        change(1)["bytesBefore"],
-        allocated(&bottom.join("fs/data/deep"))
-    );
-    assert_eq!(change(4)["bytesBefore"], allocated(&bottom.join("fs/old")));
+    // What the files take, or what they take of the tar: whole blocks of it.
+    let bytes = |path: PathBuf, of_tar: u64| match sandbox.layer_form() {
+        "unpacked" => allocated(&path),
+        _ => of_tar,
+    };
+    let (deep, old) = (bottom.join("fs/data/deep"), bottom.join("fs/old"));
+    assert_eq!(change(1)["bytesBefore"], bytes(deep, 512));
+    assert_eq!(change(4)["bytesBefore"], bytes(old, 512));
     assert_eq!(
         change(5)["bytesBefore"],
-        allocated(&bottom.join("fs/turns"))
+        bytes(bottom.join("fs/turns"), 512)
     );
-    assert_eq!(change(3)["bytesAfter"], allocated(&top.join("fs/etc/new")));
+    assert_eq!(change(3)["bytesAfter"], bytes(top.join("fs/etc/new"), 512));
     let text = sandbox.mybox(["layers", "image:1"]).run().ok().stdout();
     assert!(
         text.contains("Layer 2 of 2: ") && text.contains("/old/\n"),
@@ -440,7 +447,7 @@ fn the_layers_of_an_image_add_change_and_delete() {
 
 #[test]
 fn two_images_are_compared_by_what_a_container_would_see() {
-    let sandbox = family("diff");
+    let sandbox = family(Sandbox::new("diff"));
     let diff =
         |from: &str, to: &str| said(&json_of(&sandbox, ["layers", "diff", "--json", from, to]));
     assert_eq!(diff("app:1", "app:1"), Vec::<String>::new());
@@ -477,8 +484,38 @@ fn two_images_are_compared_by_what_a_container_would_see() {
 }
 
 #[test]
+fn df_counts_a_file_once_that_is_both_a_blob_and_the_tar_of_an_indexed_layer() {
+    let sandbox = Sandbox::new("df").with_layer_form("indexed");
+    sandbox.import("one", base());
+    let document = json_of(&sandbox, ["df", "--json"]);
+    // Without the merged index, which no layer is.
+    let images = allocated(&sandbox.root().join("images"));
+    let root = allocated(&sandbox.root()) - allocated(&sandbox.root().join("containers"));
+    let total = document["total"].as_u64().expect("bytes");
+    assert!(
+        total == root || total + images >= root && total <= root,
+        "{total} {root}"
+    );
+    let listed = json_of(&sandbox, ["layers", "--json"]);
+    let [layer] = &layers(&sandbox, "one")[..] else {
+        panic!("one layer")
+    };
+    assert_eq!(
+        (
+            &listed[0]["form"],
+            &listed[0]["sharesBlob"],
+            &listed[0]["bytes"]
+        ),
+        (&json!("indexed"), &json!(true), &json!(allocated(layer)))
+    );
+    let inspected = json_of(&sandbox, ["inspect", "one"]);
+    assert_eq!(inspected[0]["layerDetails"][0]["form"], "indexed");
+    assert_eq!(inspected[0]["size"], allocated(layer));
+}
+
+#[test]
 fn df_counts_every_byte_once() {
-    let sandbox = family("df");
+    let sandbox = family(Sandbox::new("df").with_layer_form("unpacked"));
     sandbox
         .mybox([
             "run",
@@ -579,7 +616,7 @@ fn hex_of_container(sandbox: &Sandbox, name: &str) -> String {
 
 #[test]
 fn why_tells_everything_that_keeps_a_layer_and_when_nothing_does() {
-    let sandbox = family("why");
+    let sandbox = family(Sandbox::new("why"));
     sandbox.mybox(["pin", "app:1"]).run().ok();
     let run = [
         "run",
@@ -677,7 +714,7 @@ fn why_tells_everything_that_keeps_a_layer_and_when_nothing_does() {
 
 #[test]
 fn an_image_that_cannot_be_read_hides_no_other() {
-    let sandbox = family("damaged");
+    let sandbox = family(Sandbox::new("damaged"));
     let digest = hex(&inspect(&sandbox, "app:1")["digest"]);
     std::fs::write(sandbox.root().join("blobs/sha256").join(digest), "{}").expect("damage");
     for verb in ["images", "layers", "df"] {

@@ -143,6 +143,7 @@ fn strace(sandbox: &Sandbox, options: &[&str], words: &[&str]) -> Cmd {
         .env("MYBOX_ROOT", sandbox.root())
         .env("MYBOX_RUN_ROOT", sandbox.run_root())
         .env("MYBOX_BRIDGE", sandbox.bridge())
+        .env("MYBOX_LAYER_FORM", sandbox.layer_form())
 }
 
 #[track_caller]

@@ -50,7 +50,7 @@ fn text(path: &Path) -> &str {
 
 #[test]
 fn layers_stack_in_the_images_order_and_take_away_what_they_say() {
-    let sandbox = Sandbox::new("order");
+    let sandbox = Sandbox::new("order").with_layer_form("unpacked");
     let base = Rootfs::tiny()
         .file("same", "base")
         .file("base-only", "base")

@@ -58,7 +58,17 @@ fn tree(files: usize, content: &str) -> Rootfs {
 
 #[test]
 fn what_gc_promises_is_what_the_filesystem_gets_back() {
-    let sandbox = Sandbox::new("gcdisk");
+    gc_keeps_its_promise("unpacked");
+}
+
+#[test]
+fn what_gc_promises_of_indexed_layers_is_what_the_filesystem_gets_back() {
+    gc_keeps_its_promise("indexed");
+}
+
+#[track_caller]
+fn gc_keeps_its_promise(form: &str) {
+    let sandbox = Sandbox::new("gcdisk").with_layer_form(form);
     let disk = Disk::new(&sandbox, 96 << 20);
     let mybox = |words: &[&str]| {
         let command = sandbox.mybox(words.iter());

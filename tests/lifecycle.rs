@@ -231,7 +231,8 @@ fn a_signal_at_any_stage_of_the_start_leaves_nothing() {
                 .args(["run", "--rm", "tiny", "sleep", "infinity"])
                 .env("MYBOX_ROOT", ground.sandbox.root())
                 .env("MYBOX_RUN_ROOT", ground.sandbox.run_root())
-                .env("MYBOX_BRIDGE", ground.sandbox.bridge());
+                .env("MYBOX_BRIDGE", ground.sandbox.bridge())
+                .env("MYBOX_LAYER_FORM", ground.sandbox.layer_form());
             let ended = run.run();
             let number = match signal {
                 "INT" => 2,
@@ -251,7 +252,8 @@ fn a_signal_at_any_stage_of_the_start_leaves_nothing() {
 #[track_caller]
 fn on_small_disk(size: &str) -> (PrivateHost, Sandbox) {
     let private = PrivateHost::new();
-    let sandbox = Sandbox::on(private.host(), "disk");
+    // The kernel mounts no index that lies in memory.
+    let sandbox = Sandbox::on(private.host(), "disk").with_layer_form("unpacked");
     let root = sandbox.root();
     let mount = private.host().command("mount");
     let mount = mount.args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]);

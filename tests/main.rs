@@ -14,6 +14,7 @@ mod gc;
 mod harness;
 mod hostile;
 mod images;
+mod layer_forms;
 mod import;
 mod indexed;
 mod lifecycle;

@@ -47,7 +47,7 @@ fn layer(sandbox: &Sandbox, name: &str) -> PathBuf {
 
 #[test]
 fn damage_is_said_with_its_path_and_repaired() {
-    let sandbox = Sandbox::new("verify");
+    let sandbox = Sandbox::new("verify").with_layer_form("unpacked");
     sandbox.import(
         "app",
         Rootfs::empty()

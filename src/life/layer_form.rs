@@ -10,6 +10,7 @@ use std::str::FromStr;
 use anyhow::Result;
 use mybox_store::{LayerForm, Store};
 
+use super::forms::Forms;
 use crate::container::Places;
 
 /// What the user can choose.
@@ -77,13 +78,9 @@ pub fn choose(
     };
     Ok(match setting {
         Some(form) => (form, ChosenBy::Setting),
-        None => match kernel_can_mount(places) {
+        None => match Forms::of_this_kernel(places).indexed {
             Ok(()) => (LayerForm::Indexed, ChosenBy::Kernel),
             Err(reason) => (LayerForm::Unpacked, ChosenBy::KernelCannot(reason)),
         },
     })
-}
-
-fn kernel_can_mount(_places: &Places) -> Result<(), String> {
-    Err("not tried yet".to_owned())
 }

@@ -1,5 +1,6 @@
 //! `import ROOT FILE|DIR [REF]`: imports into the store at ROOT and prints the image id. The peak
-//! of its memory goes to standard error. The store's tests run it where they need a process.
+//! of its memory goes to standard error. LAYER_FORM is the layer's form, unpacked if not said. The
+//! store's tests run it where they need a process.
 
 use std::error::Error;
 use std::path::Path;
@@ -16,7 +17,12 @@ fn main() -> Result<(), Box<dyn Error>> {
         reference,
         ..ImportOptions::default()
     };
-    let store = Store::open(Path::new(root))?;
+    let form = std::env::var("LAYER_FORM").ok();
+    let form = form
+        .map(|form| form.parse())
+        .transpose()?
+        .unwrap_or_default();
+    let store = Store::open(Path::new(root))?.with_layer_form(form);
     let source = Path::new(source);
     let mut file;
     let from = if source.is_dir() {

@@ -3,12 +3,21 @@
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use mybox_store::{Digest, Store};
+use mybox_store::{Digest, LayerForm, Store};
 
 use crate::support::{Archive, Scratch, importer};
 
 #[test]
 fn a_killed_import_leaves_a_store_that_is_right() {
+    killed_imports(LayerForm::Unpacked);
+}
+
+#[test]
+fn a_killed_import_of_an_indexed_layer_leaves_a_store_that_is_right() {
+    killed_imports(LayerForm::Indexed);
+}
+
+fn killed_imports(form: LayerForm) {
     let scratch = Scratch::new();
     let source = scratch.path("source.tar");
     let mut archive = Archive::new();
@@ -21,6 +30,7 @@ fn a_killed_import_leaves_a_store_that_is_right() {
             .arg(scratch.store.root())
             .arg(&source)
             .arg(format!("round:{round}"))
+            .env("LAYER_FORM", form.name())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
@@ -31,7 +41,7 @@ fn a_killed_import_leaves_a_store_that_is_right() {
         let store = Store::open(scratch.store.root()).unwrap();
         let ingest = std::fs::read_dir(store.root().join("ingest")).unwrap();
         assert_eq!(ingest.count(), 0, "round {round} left something");
-        verify(&store);
+        verify(&store, form);
         if round % 8 == 7 {
             for image in store.images().unwrap() {
                 store
@@ -43,13 +53,21 @@ fn a_killed_import_leaves_a_store_that_is_right() {
 }
 
 /// Everything that has its final name is whole.
-fn verify(store: &Store) {
+fn verify(store: &Store, form: LayerForm) {
     for blob in std::fs::read_dir(store.root().join("blobs/sha256")).unwrap() {
         let blob = blob.unwrap();
         let digest = Digest::of(&std::fs::read(blob.path()).unwrap());
         assert_eq!(blob.file_name().to_string_lossy(), digest.hex());
     }
     for layer in std::fs::read_dir(store.root().join("layers")).unwrap() {
+        if form == LayerForm::Indexed {
+            let mut events = Vec::new();
+            store
+                .verify(&Default::default(), &mut |event| events.push(event))
+                .unwrap();
+            assert!(events.is_empty(), "{events:?}");
+            continue;
+        }
         let fs = layer.unwrap().path().join("fs");
         for number in 0..50 {
             assert_eq!(

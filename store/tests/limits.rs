@@ -153,11 +153,15 @@ fn a_full_disk_is_said_so_and_leaves_nothing() {
         archive = archive.file(&format!("f{number}"), &[number as u8; 10_000]);
     }
     std::fs::write(&source, archive.finish()).unwrap();
-    // 2 MiB: the tar does not fit. 5 MiB: the tar fits, its tree does not.
-    for size in ["2m", "5m"] {
+    // 2 MiB: the tar does not fit. 5 MiB: the tar fits, its tree does not; as 3 MiB and its index.
+    let index_does_not = [("indexed", "2m"), ("indexed", "3100k")];
+    for (form, size) in [("unpacked", "2m"), ("unpacked", "5m")]
+        .into_iter()
+        .chain(index_does_not)
+    {
         let script = format!(
             "set -e; mkdir -p $0/small; mount -t tmpfs -o size={size} tmpfs $0/small
-             {} $0/small/store $0/source.tar && exit 9
+             LAYER_FORM={form} {} $0/small/store $0/source.tar && exit 9
              find $0/small/store/ingest $0/small/store/layers $0/small/store/blobs/sha256 -mindepth 1",
             importer().display()
         );
@@ -170,7 +174,9 @@ fn a_full_disk_is_said_so_and_leaves_nothing() {
         assert!(output.status.success(), "{errors}");
         assert!(errors.contains("No space left on device"), "{errors}");
         assert!(
-            errors.contains("store") || errors.contains("entry f"),
+            ["store", "entry f", "layer"]
+                .iter()
+                .any(|it| errors.contains(it)),
             "{errors}"
         );
         assert_eq!(
@@ -184,6 +190,12 @@ fn a_full_disk_is_said_so_and_leaves_nothing() {
 /// The disk is full at every step there is, one after the other: each time by one inode later.
 #[test]
 fn an_import_that_fails_at_any_step_leaves_nothing() {
+    fails_at_any_step("unpacked", 5);
+    fails_at_any_step("indexed", 3);
+}
+
+/// The number of times that there was a store and no room for the image.
+fn fails_at_any_step(form: &str, at_least: usize) {
     let scratch = Scratch::new();
     let mut archive = Archive::new();
     for number in 0..5 {
@@ -194,8 +206,8 @@ fn an_import_that_fails_at_any_step_leaves_nothing() {
         "mkdir -p $0/small; failed=0
          for inodes in $(seq 10 40); do
              mount -t tmpfs -o nr_inodes=$inodes tmpfs $0/small || exit 8
-             if {importer} $0/small/store $0/source.tar; then
-                 [ $failed -ge 5 ]; exit
+             if LAYER_FORM={form} {importer} $0/small/store $0/source.tar; then
+                 [ $failed -ge {at_least} ]; exit
              fi
              if [ -e $0/small/store/mybox.json ]; then
                  failed=$((failed+1))

@@ -14,20 +14,20 @@ use crate::support::{Archive, Layout, Scratch, digest};
 
 /// What a verification said.
 #[derive(Debug)]
-struct Outcome {
-    verified: Verified,
-    flaws: Vec<(Part, Option<String>, String)>,
-    lost: Vec<(Part, String, Vec<String>)>,
+pub(crate) struct Outcome {
+    pub(crate) verified: Verified,
+    pub(crate) flaws: Vec<(Part, Option<String>, String)>,
+    pub(crate) lost: Vec<(Part, String, Vec<String>)>,
 }
 
 impl Outcome {
-    fn parts(&self) -> BTreeSet<Part> {
+    pub(crate) fn parts(&self) -> BTreeSet<Part> {
         self.flaws.iter().map(|(part, ..)| *part).collect()
     }
 
     /// Whether a flaw at this path says this.
     #[track_caller]
-    fn says(&self, path: &str, text: &str) {
+    pub(crate) fn says(&self, path: &str, text: &str) {
         let found = self
             .flaws
             .iter()
@@ -36,7 +36,7 @@ impl Outcome {
     }
 }
 
-fn verify_with(store: &Store, options: &VerifyOptions<'_>) -> Outcome {
+pub(crate) fn verify_with(store: &Store, options: &VerifyOptions<'_>) -> Outcome {
     let (mut flaws, mut lost) = (Vec::new(), Vec::new());
     let verified = store.verify(options, &mut |event| match event {
         VerifyEvent::Damaged(flaw) => flaws.push((flaw.part, flaw.path, flaw.problem)),
@@ -54,11 +54,11 @@ fn verify_with(store: &Store, options: &VerifyOptions<'_>) -> Outcome {
     }
 }
 
-fn verify(store: &Store) -> Outcome {
+pub(crate) fn verify(store: &Store) -> Outcome {
     verify_with(store, &VerifyOptions::default())
 }
 
-fn repair(store: &Store) -> Outcome {
+pub(crate) fn repair(store: &Store) -> Outcome {
     let options = VerifyOptions {
         repair: true,
         ..VerifyOptions::default()
@@ -67,7 +67,7 @@ fn repair(store: &Store) -> Outcome {
 }
 
 #[track_caller]
-fn clean(store: &Store) {
+pub(crate) fn clean(store: &Store) {
     let outcome = verify(store);
     assert!(outcome.flaws.is_empty(), "{outcome:#?}");
     assert_eq!(outcome.verified.damaged, 0);
@@ -103,7 +103,7 @@ fn tree(store: &Store, image: &Image) -> PathBuf {
 }
 
 /// xorshift64*: the same numbers from the same seed, on every machine.
-struct Random(u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
     fn below(&mut self, bound: u64) -> u64 {
@@ -115,7 +115,7 @@ impl Random {
 }
 
 /// Flips one bit, and leaves the times as they were.
-fn flip(path: &Path, random: &mut Random) {
+pub(crate) fn flip(path: &Path, random: &mut Random) {
     let file = std::fs::OpenOptions::new()
         .read(true)
         .write(true)
@@ -701,7 +701,7 @@ fn a_layer_of_a_compressed_blob_heals_from_it_and_gives_back_its_tar() {
     assert_eq!(outcome.lost[0].2[..], ["docker.io/library/gzip"]);
 }
 
-fn gzip(bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut child = std::process::Command::new("gzip")
         .args(["-n", "-c"])
         .stdin(std::process::Stdio::piped())

@@ -32,9 +32,13 @@ pub(crate) struct Sandbox {
     host: Host,
     directory: TempDir,
     bridge: String,
+    layer_form: String,
     containers: Containers,
     finished: bool,
 }
+
+/// The form of the layers in every sandbox that does not say which: `indexed`, `unpacked` or `auto`.
+const LAYER_FORM: &str = "MYBOX_TEST_LAYER_FORM";
 
 impl Sandbox {
     /// A sandbox for the test `name`, on the real host.
@@ -63,8 +67,20 @@ impl Sandbox {
             bridge: format!("mb{:x}x{count:x}", std::process::id()),
             containers: Containers::watch(&containers),
             directory,
+            layer_form: std::env::var(LAYER_FORM).unwrap_or_else(|_| "unpacked".to_owned()),
             finished: false,
         }
+    }
+
+    /// The same, where layers get this form.
+    pub(crate) fn with_layer_form(mut self, form: &str) -> Self {
+        form.clone_into(&mut self.layer_form);
+        self
+    }
+
+    /// The form that layers get here.
+    pub(crate) fn layer_form(&self) -> &str {
+        &self.layer_form
     }
 
     /// The host it is on.
@@ -102,6 +118,7 @@ impl Sandbox {
             .env("MYBOX_ROOT", self.root())
             .env("MYBOX_RUN_ROOT", self.run_root())
             .env("MYBOX_BRIDGE", &self.bridge)
+            .env("MYBOX_LAYER_FORM", &self.layer_form)
     }
 
     /// Imports `rootfs` as `reference`.

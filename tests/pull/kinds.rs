@@ -25,14 +25,18 @@ fn a_pulled_image_runs_whatever_its_layers_are_packed_with() {
     let words = ["run", "--rm", "--network", "none", &name, "probe", "report"];
     let ran = sandbox.mybox(words).run().ok();
     drop(ran.says("pulled"));
+    let part = match sandbox.layer_form() {
+        "unpacked" => "fs",
+        _ => "layer.tar",
+    };
     for layer in names(&sandbox, "layers") {
         assert!(
             sandbox
                 .root()
                 .join("layers")
                 .join(layer)
-                .join("fs")
-                .is_dir()
+                .join(part)
+                .exists()
         );
     }
     // The empty layer is one, the repeated one is there once.

@@ -27,6 +27,13 @@ impl Scratch {
         Self { directory, store }
     }
 
+    /// A store whose layers get this form.
+    pub(crate) fn with_layer_form(form: LayerForm) -> Self {
+        let Self { directory, store } = Self::new();
+        let store = store.with_layer_form(form);
+        Self { directory, store }
+    }
+
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
