@@ -18,7 +18,6 @@ use crate::error::Result;
 use crate::layer::content::Contents;
 use crate::layer::index::build::build;
 use crate::layer::index::read::read_file;
-use crate::layer::index::tree::Tree;
 use crate::layer::index::write::{Tar, write};
 use crate::layer::listing::entry::{Entry, Kind, What};
 use crate::layer::listing::walk::Walk;
@@ -33,50 +32,51 @@ pub(super) struct Layer {
 }
 
 impl Layer {
-    /// Of a tar that both forms take.
-    fn of(tar: &[u8]) -> Self {
+    /// Of a tar that is neither indexed nor unpacked yet.
+    pub(super) fn new(tar: &[u8]) -> Self {
         let layer = Self {
             directory: tempfile::tempdir().unwrap(),
         };
         std::fs::write(layer.tar(), tar).unwrap();
-        layer.index().unwrap();
-        layer.unpack().unwrap();
         layer
     }
 
-    fn path(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
+    pub(super) fn directory(&self) -> PathBuf {
+        self.directory.path().to_owned()
     }
 
-    fn tar(&self) -> PathBuf {
-        self.path("layer.tar")
+    pub(super) fn tar(&self) -> PathBuf {
+        self.directory().join("layer.tar")
     }
 
-    fn erofs(&self) -> PathBuf {
-        self.path("layer.erofs")
+    pub(super) fn erofs(&self) -> PathBuf {
+        self.directory().join("layer.erofs")
     }
 
-    fn index(&self) -> Result<Tree> {
+    pub(super) fn unpacked(&self) -> PathBuf {
+        self.directory().join("fs")
+    }
+
+    pub(super) fn index(&self) -> Result<()> {
         let tar = File::open(self.tar()).unwrap();
         let mut tree = build(&tar, &mut |_, _| ())?.tree;
         tree.devices[0].length = tar.metadata().unwrap().len();
         let mut index = File::create(self.erofs()).unwrap();
-        write(&tree, &Tar(&tar), &mut index)?;
-        Ok(tree)
+        write(&tree, &Tar(&tar), &mut index)
     }
 
-    fn unpack(&self) -> Result<()> {
-        std::fs::create_dir(self.path("fs")).unwrap();
+    pub(super) fn unpack(&self) -> Result<()> {
+        std::fs::create_dir(self.unpacked()).unwrap();
         let tar = File::open(self.tar()).unwrap();
         unpack(tar, self.root(), &mut |_, _| ()).map(drop)
     }
 
     fn root(&self) -> OwnedFd {
-        File::open(self.path("fs")).unwrap().into()
+        File::open(self.unpacked()).unwrap().into()
     }
 
     /// Compares what the kernel shows with what was unpacked.
-    fn compare(&self, what: &str) {
+    pub(super) fn compare(&self, what: &str) {
         let mount = mount(&self.erofs(), &[&self.tar()]);
         let (mounted, unpacked) = (listing(&mount), listing(&self.root()));
         for (mounted, unpacked) in mounted.iter().zip(&unpacked) {
@@ -89,7 +89,7 @@ impl Layer {
 }
 
 /// Mounts an index with its devices.
-pub(super) fn mount(index: &Path, devices: &[&Path]) -> OwnedFd {
+fn mount(index: &Path, devices: &[&Path]) -> OwnedFd {
     use rustix::mount::{fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen};
     let context = fsopen("erofs", FsOpenFlags::FSOPEN_CLOEXEC).unwrap();
     fsconfig_set_string(&context, "source", index).unwrap();
@@ -168,10 +168,7 @@ fn is_directory(entry: &Entry) -> bool {
 fn random_tars_mounted_are_as_they_are_unpacked() {
     for seed in 0..60 {
         let tar = tars::random(seed, |tar| {
-            let layer = Layer {
-                directory: tempfile::tempdir().unwrap(),
-            };
-            std::fs::write(layer.tar(), tar).unwrap();
+            let layer = Layer::new(tar);
             let indexed = layer.index();
             if let Err(error) = &indexed {
                 assert!(
@@ -181,7 +178,10 @@ fn random_tars_mounted_are_as_they_are_unpacked() {
             }
             indexed.is_ok()
         });
-        Layer::of(&tar).compare(&format!("seed {seed}"));
+        let layer = Layer::new(&tar);
+        layer.index().unwrap();
+        layer.unpack().unwrap();
+        layer.compare(&format!("seed {seed}"));
     }
 }
 

@@ -7,4 +7,5 @@ mod hostile;
 mod kernel;
 mod round_trip;
 mod tars;
+mod tools;
 mod trees;
