@@ -208,9 +208,10 @@ fn the_script_makes_the_same_container_without_network_and_read_only() {
 
 #[test]
 fn the_script_mounts_indexed_layers_and_leaves_no_loop_device() {
-    let sandbox = Sandbox::new("dryindex");
-    let import = sandbox.mybox(["import", "-", "img"]).stdin(image().tar());
-    drop(import.env("MYBOX_LAYER_FORM", "indexed").run().ok());
+    let sandbox = Sandbox::new("dryindex").with_layer_form("indexed");
+    let more = || Rootfs::empty().file("more", "of a second layer");
+    sandbox.add_layers("img", [image(), more()]);
+    drop(sandbox.run(["img", "true"]).run().ok());
     let flags = ["--network", "none", "--hostname", "indexed"];
     let (by_hand, by_mybox) = by_hand_and_by_mybox(&sandbox, &flags);
     assert_same(&by_hand, &by_mybox);

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::harness::{Cmd, HostState, PrivateHost, Rootfs, Running, Sandbox};
+use crate::harness::{Cmd, Disk, HostState, PrivateHost, Rootfs, Running, Sandbox};
 
 /// A file that is large enough to be seen in the page cache.
 const DATA: usize = 2 << 20;
@@ -16,23 +16,16 @@ fn data() -> String {
     "neither unpacked nor copied, ".repeat(DATA / 29)
 }
 
-fn indexed(command: Cmd) -> Cmd {
-    command.env("MYBOX_LAYER_FORM", "indexed")
-}
-
 /// A sandbox with the image `img`, whose layer is indexed.
 #[track_caller]
 fn sandbox(name: &str) -> Sandbox {
-    let sandbox = Sandbox::new(name);
-    import(&sandbox);
+    let sandbox = Sandbox::new(name).with_layer_form("indexed");
+    sandbox.import("img", rootfs());
     sandbox
 }
 
-#[track_caller]
-fn import(sandbox: &Sandbox) {
-    let rootfs = Rootfs::tiny().file("data", &data());
-    let import = sandbox.mybox(["import", "-", "img"]).stdin(rootfs.tar());
-    drop(indexed(import).run().ok());
+fn rootfs() -> Rootfs {
+    Rootfs::tiny().file("data", &data())
 }
 
 /// A container that does nothing until it is told to end.
@@ -175,8 +168,8 @@ fn a_mount_outlives_whoever_made_it() {
 #[test]
 fn nothing_of_it_shows_on_the_host() {
     let private = PrivateHost::new();
-    let sandbox = Sandbox::on(private.host(), "unseen");
-    import(&sandbox);
+    let sandbox = Sandbox::on(private.host(), "unseen").with_layer_form("indexed");
+    sandbox.import("img", rootfs());
     let untouched = HostState::of(private.host());
     let running = waiting(&sandbox);
     let table = private.host().command("cat").arg("/proc/mounts");
@@ -301,6 +294,40 @@ fn what_the_kernel_can_do_is_tried_once_a_boot() {
     std::fs::write(forms(&sandbox), "{").unwrap();
     end(waiting(&sandbox));
     assert_eq!(read_forms(&sandbox), found, "tried again");
+}
+
+/// The kernel mounts no file that lies on a tmpfs.
+#[test]
+fn a_store_where_the_kernel_mounts_no_index_has_its_layers_unpacked() {
+    let sandbox = Sandbox::new("memory");
+    let memory = Disk::in_memory(&sandbox);
+    let mybox = |words: &[&str]| sandbox.mybox(words).env("MYBOX_ROOT", memory.path());
+    let import = mybox(&["import", "-", "img"]).stdin(Rootfs::tiny().tar());
+    drop(import.env("MYBOX_LAYER_FORM", "auto").run().ok());
+    let reason = read_forms(&sandbox)["indexed"]["Err"].to_string();
+    assert!(reason.contains("mount erofs"), "{reason}");
+    let run = mybox(&["run", "--rm", "--network", "none", "img", "true"]);
+    drop(run.run().ok());
+    let layer = std::fs::read_dir(memory.path().join("layers")).unwrap();
+    let layer = layer.flatten().next().expect("a layer").path();
+    assert!(layer.join("fs").exists() && !layer.join("layer.erofs").exists());
+}
+
+#[test]
+fn an_image_of_several_layers_is_one_mount() {
+    let sandbox = Sandbox::new("merged").with_layer_form("indexed");
+    let layer = |number: usize| Rootfs::empty().file(&format!("of-{number}"), "here");
+    let layers = (0..20).map(layer);
+    sandbox.add_layers("img", std::iter::once(rootfs()).chain(layers));
+    let (one, other) = (waiting(&sandbox), waiting(&sandbox));
+    let holders = holders(&sandbox);
+    assert_eq!(holders.len(), 2, "{holders:?}");
+    assert_eq!(holders[0].device(), holders[1].device());
+    for name in ["of-0", "of-19", "data"] {
+        assert!(inside(&sandbox, &other, name).exists(), "{name}");
+    }
+    end(one);
+    end(other);
 }
 
 #[test]

@@ -23,9 +23,13 @@ const EROFS_SUPER_MAGIC_V1: i64 = 0xe0f5_e1e2;
 /// descriptors may be closed afterwards, and their files need not have a name.
 pub fn mount(index: BorrowedFd<'_>, devices: &[BorrowedFd<'_>]) -> Result<OwnedFd> {
     let context = fsopen("erofs", FsOpenFlags::FSOPEN_CLOEXEC).on("fsopen", "erofs")?;
-    let set = |key: &str, file: BorrowedFd<'_>| {
-        fsconfig_set_string(context.as_fd(), key, by_number(file))
-            .on_path(&format!("set {key} of erofs to"), name_of(file))
+    let set = |key: &str, file: BorrowedFd<'_>| match fsconfig_set_string(
+        context.as_fd(),
+        key,
+        by_number(file),
+    ) {
+        Ok(()) => Ok(()),
+        Err(errno) => Err(errno).on_path(&format!("set {key} of erofs to"), name_of(file)),
     };
     set("source", index)?;
     for device in devices {
