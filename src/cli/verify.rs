@@ -181,6 +181,7 @@ impl Finding {
             Part::Index => ("index", None),
             Part::Blob(digest) => ("blob", Some(digest.to_string())),
             Part::Layer(layer) => ("layer", Some(layer.to_string())),
+            Part::Merged(chain) => ("merged", Some(chain.to_string())),
         };
         Self {
             event,

@@ -164,12 +164,12 @@ impl Store {
         Ok(Some(Indexed { index, devices }))
     }
 
-    fn hold_merged_file(&self, chain: Digest) -> Result<Option<OwnedFd>> {
+    pub(crate) fn hold_merged_file(&self, chain: Digest) -> Result<Option<OwnedFd>> {
         lock::open_shared(self.root_fd(), &merged_name(chain), OFlags::RDONLY)
             .on("lock", || self.merged_path(chain))
     }
 
-    fn merged_path(&self, chain: Digest) -> String {
+    pub(crate) fn merged_path(&self, chain: Digest) -> String {
         let path = self.root().join(merged_name(chain));
         path.display().to_string()
     }

@@ -4,7 +4,10 @@
 use std::path::PathBuf;
 use std::time::SystemTime;
 
-use mybox_store::{Digest, GcOptions, Image, LayerForm, Lower, Object, Store, no_uses};
+use mybox_store::{
+    Digest, GcOptions, Image, LayerForm, Lower, Object, Part, Store, VerifyEvent, VerifyOptions,
+    no_uses,
+};
 
 use crate::support::{Archive, Layout, Scratch};
 
@@ -165,4 +168,41 @@ fn an_index_that_points_elsewhere_is_damage() {
     std::fs::copy(&indexes(&foreign)[0], &indexes(&store)[0]).expect("copy");
     let error = store.stack(&image).expect_err("another image's index");
     assert!(error.to_string().contains("points into"), "{error}");
+}
+
+#[test]
+fn damage_is_found_and_the_index_is_made_again() {
+    let scratch = Scratch::new();
+    let (store, image) = image(&scratch, &layers(2), LayerForm::Indexed);
+    let before = stacked(&store, &image);
+    let merged = indexes(&store).remove(0);
+    let verify = |repair| {
+        let mut told = Vec::new();
+        let options = VerifyOptions {
+            repair,
+            ..VerifyOptions::default()
+        };
+        store
+            .verify(&options, &mut |event| told.push(event))
+            .expect("verified");
+        told
+    };
+    assert_eq!(verify(false), []);
+    let good = std::fs::read(&merged).expect("the index");
+    for at in [1030, good.len() / 2, good.len() - 1] {
+        let mut bad = good.clone();
+        bad[at] ^= 1;
+        std::fs::write(&merged, bad).expect("damage it");
+        let told = verify(true);
+        let chain = merged.file_stem().expect("a name").to_str().expect("UTF-8");
+        let part = Part::Merged(format!("sha256:{chain}").parse().expect("a digest"));
+        assert!(
+            matches!(&told[..], [VerifyEvent::Damaged(flaw), VerifyEvent::Repaired { part: healed, .. }]
+                if flaw.part == part && *healed == part),
+            "{told:?}"
+        );
+        assert_eq!(verify(false), []);
+        assert_eq!(stacked(&store, &image), before);
+        assert_eq!(std::fs::read(&merged).expect("the index"), good);
+    }
 }

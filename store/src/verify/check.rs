@@ -1,6 +1,7 @@
 //! Looking at parts: two threads, each with one part at a time.
 
 use std::collections::BTreeSet;
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Mutex;
@@ -133,6 +134,7 @@ fn work<'a>(
             Part::Index => Ok(Some(Size::default())),
             Part::Blob(digest) => blob(store, digest, needs, &mut found),
             Part::Layer(id) => layer(store, id, &mut found),
+            Part::Merged(chain) => merged(store, chain, needs, &mut found).map(Some),
         };
         let message = match size {
             Ok(Some(size)) => Message::Done(part, size),
@@ -210,6 +212,34 @@ fn layer(store: &Store, layer: DiffId, found: Found<'_>) -> Result<Option<Size>>
         Laid::Indexed { index } => indexed::check(&directory, layer, index, &path, found),
     }
     .map(Some)
+}
+
+/// Looks at a merged index, if it is there. One that no image has is for gc.
+fn merged(store: &Store, chain: Digest, needs: &Needs, found: Found<'_>) -> Result<Size> {
+    let (Some(held), Some(need)) = (store.hold_merged_file(chain)?, needs.merged.get(&chain))
+    else {
+        return Ok(Size::default());
+    };
+    let expected = match store.merged_bytes(&need.layers) {
+        // Layers of another form by now: nobody uses the index.
+        Ok(None) => return Ok(Size::default()),
+        Ok(Some(bytes)) => Digest::of(&bytes),
+        Err(error) if damages(&error) => {
+            found(None, format!("its layers' indexes: {}", in_words(&error)));
+            return Ok(Size::default());
+        }
+        Err(error) => return Err(error),
+    };
+    match hash(&File::from(held)) {
+        Ok((digest, _)) if digest == expected => {}
+        Ok(_) => found(
+            None,
+            "it is not what its layers' indexes give together".to_owned(),
+        ),
+        Err(error) if tells_of_damage(&error) => found(None, format!("it cannot be read: {error}")),
+        Err(error) => return Err(Error::io("read", store.merged_path(chain), error)),
+    }
+    Ok(Size::default())
 }
 
 /// Looks at the tree of an unpacked layer.

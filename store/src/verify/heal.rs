@@ -36,7 +36,7 @@ use crate::layer::record::Laid;
 use crate::layer::source::{Place, Source};
 use crate::layer::unpacked::TREE;
 use crate::layout::Store;
-use crate::object::{Object, Verdict};
+use crate::object::{Object, Verdict, merged_name};
 
 const DAMAGED: &str = ".damaged";
 
@@ -60,6 +60,7 @@ impl Healer<'_> {
             Part::Index => Ok(Outcome::Lost("it has no copy".to_owned())),
             Part::Blob(digest) => self.blob(digest),
             Part::Layer(layer) => self.layer(layer),
+            Part::Merged(chain) => self.merged(chain),
         }
     }
 
@@ -80,6 +81,18 @@ impl Healer<'_> {
             references: self.needs.references_of(digest),
         };
         self.fetch(&wanted)
+    }
+
+    /// Who has it mounted keeps it; the next to stack the layers makes it again.
+    fn merged(&self, chain: Digest) -> Result<Outcome> {
+        let removed =
+            rustix::fs::unlinkat(self.store.root_fd(), merged_name(chain), AtFlags::empty());
+        match removed {
+            Ok(()) | Err(Errno::NOENT) => {
+                Ok(Outcome::Healed("removed, it is made when it is needed"))
+            }
+            Err(errno) => Err(Error::io("remove", self.store.merged_path(chain), errno)),
+        }
     }
 
     /// What no image needs is not healed but removed: it would only be found in the place of

@@ -5,6 +5,7 @@
 //! index.json -> manifests, configs -> blobs     by size and digest
 //!                                  -> layers    unpacked: by their listing, path by path
 //!                                               indexed: by the tar's digest, and an index made anew
+//!                                  -> merged indexes  by one made anew
 //! ```
 //! A round looks at every part once, two at a time. To repair is to heal what a round has found,
 //! and to look again: at what was healed, and at what only a healed manifest names.
@@ -36,8 +37,10 @@ pub enum Part {
     Index,
     /// A manifest, a config or a layer's blob.
     Blob(Digest),
-    /// An unpacked layer.
+    /// A layer.
     Layer(DiffId),
+    /// The merged index of an image's layers, by their chain id.
+    Merged(Digest),
 }
 
 impl fmt::Display for Part {
@@ -46,6 +49,7 @@ impl fmt::Display for Part {
             Self::Index => write!(formatter, "index.json"),
             Self::Blob(digest) => write!(formatter, "blob {digest}"),
             Self::Layer(layer) => write!(formatter, "layer {layer}"),
+            Self::Merged(chain) => write!(formatter, "merged index {chain}"),
         }
     }
 }
@@ -264,7 +268,7 @@ impl Rounds {
                 continue; // counted in the round that found it damaged
             }
             match part {
-                Part::Index => {}
+                Part::Index | Part::Merged(_) => {}
                 Part::Blob(_) => {
                     self.verified.blobs += 1;
                     self.verified.blob_bytes += size.bytes;

@@ -8,6 +8,7 @@ use super::{Flaw, Part, in_words};
 use crate::digest::{DiffId, Digest};
 use crate::error::{Error, Result};
 use crate::layout::Store;
+use crate::merged::merged_of;
 use crate::oci::config::ImageConfig;
 use crate::oci::document::Document;
 use crate::oci::index::{self, Index};
@@ -20,6 +21,8 @@ pub(super) struct Needs {
     pub(super) images: Vec<Named>,
     pub(super) blobs: BTreeMap<Digest, Blob>,
     pub(super) layers: BTreeMap<DiffId, Layer>,
+    /// The images' merged indexes, whether they are there or not.
+    pub(super) merged: BTreeMap<Digest, Merged>,
     /// What is wrong in documents whose digests are right.
     pub(super) wrong: Vec<Flaw>,
     /// Whether every document could be read: what is not named here then is needed by no image.
@@ -59,6 +62,13 @@ pub(super) struct Layer {
     images: BTreeSet<usize>,
 }
 
+/// What the merged index of an image is made from.
+#[derive(Default)]
+pub(super) struct Merged {
+    pub(super) layers: Vec<DiffId>,
+    images: BTreeSet<usize>,
+}
+
 impl Needs {
     /// Of these images, or of all if none is named.
     pub(super) fn of(store: &Store, names: &[String]) -> Result<Self> {
@@ -88,7 +98,8 @@ impl Needs {
     pub(super) fn parts(&self) -> BTreeSet<Part> {
         let blobs = self.blobs.keys().map(|digest| Part::Blob(*digest));
         let layers = self.layers.keys().map(|layer| Part::Layer(*layer));
-        blobs.chain(layers).collect()
+        let merged = self.merged.keys().map(|chain| Part::Merged(*chain));
+        blobs.chain(layers).chain(merged).collect()
     }
 
     pub(super) fn images_of(&self, part: Part) -> Vec<String> {
@@ -96,6 +107,7 @@ impl Needs {
             Part::Index => None,
             Part::Blob(digest) => self.blobs.get(&digest).map(|blob| &blob.images),
             Part::Layer(layer) => self.layers.get(&layer).map(|layer| &layer.images),
+            Part::Merged(chain) => self.merged.get(&chain).map(|merged| &merged.images),
         };
         let names = images.into_iter().flatten();
         names.map(|image| self.images[*image].in_words()).collect()
@@ -169,6 +181,11 @@ impl Needs {
         };
         match ImageConfig::parse(&bytes, manifest) {
             Ok(config) => {
+                if let Some(chain) = merged_of(&config.rootfs.diff_ids) {
+                    let merged = self.merged.entry(chain).or_default();
+                    merged.layers.clone_from(&config.rootfs.diff_ids);
+                    merged.images.insert(image);
+                }
                 for (layer, blob) in config.rootfs.diff_ids.iter().zip(&manifest.layers) {
                     let need = self.layers.entry(*layer).or_default();
                     need.blobs.insert(blob.digest);
