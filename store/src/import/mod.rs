@@ -31,6 +31,7 @@ use crate::oci::manifest::{CONFIG, Descriptor, LAYER_TAR, MANIFEST, Manifest};
 use crate::platform::Platform;
 use crate::reference::Reference;
 use crate::remove::{Removed, parts};
+use crate::writeback::WriteBack;
 
 const COPY_BUFFER: usize = 256 << 10;
 
@@ -186,6 +187,8 @@ impl Store {
     ) -> Result<Image> {
         let newest = layer.record.newest().rfc3339();
         let (digest, size) = (tar.digest, tar.size);
+        let path = || self.blob_path(digest);
+        tar.write_back.finish().on("flush", path)?;
         let _blob = self.publish_blob(tar.file, digest)?;
         let (config, _config) = self.put_json(CONFIG, &config(digest, &newest, options))?;
         published.push(config.digest);
@@ -304,6 +307,7 @@ fn config(layer: Digest, newest: &str, options: &ImportOptions) -> ImageConfig {
 /// An uncompressed tar in `ingest/`.
 struct TakenIn {
     file: Temporary<File>,
+    write_back: WriteBack,
     digest: Digest,
     size: u64,
 }
@@ -311,6 +315,7 @@ struct TakenIn {
 /// Takes the uncompressed tar: writes, hashes, counts, and stops at the limit.
 struct Sink<'a> {
     file: Temporary<File>,
+    write_back: WriteBack,
     name: &'a str,
     hasher: Hasher,
     size: u64,
@@ -321,6 +326,7 @@ impl<'a> Sink<'a> {
     fn new(file: Temporary<File>, name: &'a str, limit: Option<u64>) -> Self {
         Self {
             file,
+            write_back: WriteBack::default(),
             name,
             hasher: Hasher::default(),
             size: 0,
@@ -337,7 +343,10 @@ impl<'a> Sink<'a> {
             });
         }
         self.hasher.update(bytes);
-        self.file.content_mut().write_all(bytes).on("write", || {
+        let file = self.file.content_mut();
+        let written = file.write_all(bytes);
+        let written = written.and_then(|()| self.write_back.wrote(file, bytes.len()));
+        written.on("write", || {
             format!("the uncompressed copy of {} to the store", self.name)
         })
     }
@@ -345,6 +354,7 @@ impl<'a> Sink<'a> {
     fn finish(self) -> Result<TakenIn> {
         Ok(TakenIn {
             file: self.file,
+            write_back: self.write_back,
             digest: self.hasher.finish(),
             size: self.size,
         })

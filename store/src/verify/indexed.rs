@@ -7,8 +7,10 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 
 use super::check::{Found, Size, tells_of_damage};
+use super::in_words;
 use crate::digest::{DiffId, Digest, Hasher};
 use crate::error::{Context, Error, Result};
+use crate::layer::index::build::Built;
 use crate::layer::index::tree::Tree;
 use crate::layer::index::write::{self, Tar};
 use crate::layer::indexed::{self, INDEX, TAR};
@@ -27,11 +29,10 @@ pub(super) fn check(
         Some(tar) => read_tar(tar, layer, path, found)?,
         None => None,
     };
-    let size = built.as_ref().map_or(0, |(_, size)| size.bytes);
-    let entries = built.as_ref().map_or(0, |(_, size)| size.entries);
+    let entries = built.as_ref().map_or(0, |built| built.entries);
     if let Some(index) = &index {
         let compared = match (&tar, &built) {
-            (Some(tar), Some((tree, _))) => compare(tree, tar, index)?,
+            (Some(tar), Some(built)) => compare(&built.tree, tar, index)?,
             _ => None,
         };
         let problem = compared.map_or_else(
@@ -42,10 +43,7 @@ pub(super) fn check(
             found(Some(INDEX.to_owned()), problem);
         }
     }
-    Ok(Size {
-        bytes: size,
-        entries,
-    })
+    Ok(Size { bytes: 0, entries })
 }
 
 fn open(
@@ -65,13 +63,13 @@ fn open(
     }
 }
 
-/// Reads the tar once: its digest, and the tree that is in it. `None` if it is damaged.
+/// Reads the tar once: its digest, and what is in it. `None` if it is damaged.
 fn read_tar(
     tar: &File,
     layer: DiffId,
     path: &dyn Fn() -> String,
     found: Found<'_>,
-) -> Result<Option<(Tree, Size)>> {
+) -> Result<Option<Built>> {
     let object = || format!("{}/{TAR}", path());
     let mut file = tar;
     file.rewind().on("rewind", object)?;
@@ -101,13 +99,7 @@ fn read_tar(
     }
     let mut built = built?;
     built.tree.devices[0].length = bytes;
-    Ok(Some((
-        built.tree,
-        Size {
-            bytes: 0,
-            entries: built.entries,
-        },
-    )))
+    Ok(Some(built))
 }
 
 const READ_BUFFER: usize = 256 << 10;
@@ -138,7 +130,13 @@ fn compare(tree: &Tree, tar: &File, index: &File) -> Result<Option<String>> {
         differs: None,
         buffer: Vec::new(),
     };
-    write::write(tree, &Tar(tar), &mut comparison)?;
+    match write::write(tree, &Tar(tar), &mut comparison) {
+        // It was written by something else.
+        Err(error @ (Error::Unsupported { .. } | Error::BadEntry { .. })) => {
+            return Ok(Some(in_words(&error)));
+        }
+        result => result?,
+    }
     let Comparison { end, differs, .. } = comparison;
     Ok(match differs {
         _ if length != end => Some(format!("it has {length} bytes instead of {end}")),
