@@ -15,6 +15,7 @@ use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
 use crate::container::Places;
+use crate::kernel::erofs::Reading;
 use crate::kernel::overlay::{Lower, Overlay};
 use crate::kernel::process::{self, Ended, Side, SingleThreaded};
 use crate::kernel::{erofs, mount, raw};
@@ -26,6 +27,9 @@ pub struct Forms {
     pub indexed: Result<(), String>,
     /// Whether overlayfs takes mounts that are attached nowhere (Linux 6.15).
     pub stacks_detached: bool,
+    /// Whether data is read past the cache of the file system that the store lies on (Linux 6.13,
+    /// and disks whose blocks are no larger than a tar's).
+    pub reads_past_cache: bool,
 }
 
 /// What is remembered.
@@ -55,9 +59,15 @@ impl Forms {
     }
 
     fn try_out(root: &Path) -> Self {
-        let tried = try_mounting(root);
+        let tried = try_all(root);
+        let none = Able {
+            stacks_detached: false,
+            reads_past_cache: false,
+        };
+        let able = tried.as_ref().unwrap_or(&none);
         Self {
-            stacks_detached: *tried.as_ref().unwrap_or(&false),
+            stacks_detached: able.stacks_detached,
+            reads_past_cache: able.reads_past_cache,
             indexed: tried.map(drop).map_err(|error| format!("{error:#}")),
         }
     }
@@ -85,32 +95,48 @@ fn remember(file: &Path, remembered: &Remembered) -> io::Result<()> {
     fs::rename(temporary, file)
 }
 
-/// Whether overlayfs takes the mount without it being attached.
-fn try_mounting(root: &Path) -> Result<bool> {
+/// What a kernel can do beside mounting an index at all.
+struct Able {
+    stacks_detached: bool,
+    reads_past_cache: bool,
+}
+
+fn try_all(root: &Path) -> Result<Able> {
     let sample = mybox_store::sample_index()?;
     let index = nameless(root, &sample.index)?;
     let device = nameless(root, &sample.device)?;
-    // An overlay that is not written to is of two layers at least.
-    let mut mounts = Vec::new();
-    for _ in 0..2 {
-        mounts.push(erofs::mount(index.as_fd(), &[device.as_fd()])?);
-    }
-    check(mounts[0].as_fd(), &sample).context("read a file of a mounted layer")?;
-    let lower: Vec<Lower> = mounts.into_iter().map(Lower::Detached).collect();
-    let Ok(overlay) = overlay_of(&lower).mount_detached() else {
-        return try_attached(root, lower, &sample).map(|()| false);
+    let mount = |reading| -> Result<OwnedFd> {
+        let mount = erofs::mount(index.as_fd(), &[device.as_fd()], reading)?;
+        check(mount.as_fd(), &sample).context("read a file of a mounted layer")?;
+        Ok(mount)
     };
-    check(overlay.as_fd(), &sample).context("read a file of a stacked layer")?;
+    // An overlay that is not written to is of two layers at least.
+    let (one, past_cache) = (mount(Reading::ThroughCache)?, mount(Reading::PastCache));
+    let reads_past_cache = past_cache.is_ok();
+    let other = past_cache.or_else(|_| mount(Reading::ThroughCache))?;
+    Ok(Able {
+        stacks_detached: try_stacking(root, [one, other], &sample)?,
+        reads_past_cache,
+    })
+}
+
+/// Whether overlayfs takes the mounts without their being attached.
+fn try_stacking(root: &Path, mounts: [OwnedFd; 2], sample: &SampleIndex) -> Result<bool> {
+    let lower = mounts.map(Lower::Detached);
+    let Ok(overlay) = overlay_of(&lower).mount_detached() else {
+        return try_attached(root, lower, sample).map(|()| false);
+    };
+    check(overlay.as_fd(), sample).context("read a file of a stacked layer")?;
     Ok(true)
 }
 
 /// In a mount namespace of its own, and so in a process of its own.
-fn try_attached(root: &Path, lower: Vec<Lower>, sample: &SampleIndex) -> Result<()> {
+fn try_attached(root: &Path, lower: [Lower; 2], sample: &SampleIndex) -> Result<()> {
     let attachable = |lower| match lower {
         Lower::Detached(mount) => Lower::Attachable(mount),
         other => other,
     };
-    let lower: Vec<Lower> = lower.into_iter().map(attachable).collect();
+    let lower = lower.map(attachable);
     let proof = SingleThreaded::check()?;
     let namespace = u64::from(libc::CLONE_NEWNS.cast_unsigned());
     match process::clone_child(&proof, namespace, None)? {

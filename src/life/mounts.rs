@@ -13,6 +13,10 @@
 //! other files can have these inodes. All reading and writing is under an flock on the file, which
 //! goes with its last line: undone by the supervisor, or by the next command that finds it dead.
 //!
+//! What containers read is in the mount's page cache. Tars that are in their own file system's as well,
+//! since they were just pulled, are read from there, which takes no disk; others are read past it, and
+//! so kept in memory once.
+//!
 //! Linux before 6.15 takes no layer that is attached nowhere. There each container has a mount of its
 //! own, and attaches it in its own mount namespace.
 
@@ -29,9 +33,9 @@ use rustix::fs::FlockOperation;
 
 use super::forms::Forms;
 use crate::container::Places;
-use crate::kernel::erofs::{self, Identity};
+use crate::kernel::erofs::{self, Identity, Reading};
 use crate::kernel::overlay::Lower;
-use crate::kernel::process;
+use crate::kernel::{pagecache, process};
 
 /// A container's layers, those that are mounts mounted.
 #[derive(Debug)]
@@ -69,20 +73,25 @@ impl Mounts {
 
     fn take(&mut self, places: &Places, indexed: &Indexed, forms: &Forms) -> Result<Lower> {
         if !forms.stacks_detached {
-            return Ok(Lower::Attachable(mount(indexed)?));
+            return Ok(Lower::Attachable(mount(indexed, forms)?));
         }
         let path = places.mounts().join(file_name(indexed)?);
-        let (mount, entry) = shared(&path, indexed)
+        let (mount, entry) = shared(&path, indexed, forms)
             .with_context(|| format!("share a mount by {}", path.display()))?;
         self._entries.push(entry);
         Ok(Lower::Detached(mount))
     }
 }
 
-fn mount(indexed: &Indexed) -> Result<OwnedFd> {
+fn mount(indexed: &Indexed, forms: &Forms) -> Result<OwnedFd> {
     let devices = indexed.devices.iter().map(|device| device.fd.as_fd());
     let devices: Vec<BorrowedFd<'_>> = devices.collect();
-    Ok(erofs::mount(indexed.index.fd.as_fd(), &devices)?)
+    let reading = if !forms.reads_past_cache || pagecache::has_most_of(devices.iter().copied()) {
+        Reading::ThroughCache
+    } else {
+        Reading::PastCache
+    };
+    Ok(erofs::mount(indexed.index.fd.as_fd(), &devices, reading)?)
 }
 
 /// A name for the files that are mounted.
@@ -97,12 +106,12 @@ fn file_name(indexed: &Indexed) -> Result<String> {
 }
 
 /// The mount from whoever has it, else a new one; listed as ours too.
-fn shared(path: &Path, indexed: &Indexed) -> Result<(OwnedFd, Entry)> {
+fn shared(path: &Path, indexed: &Indexed, forms: &Forms) -> Result<(OwnedFd, Entry)> {
     let register = Register::open(path)?;
     let mut holders = register.holders()?;
     let mount = match take_from(&mut holders) {
         Some(mount) => mount,
-        None => mount(indexed)?,
+        None => mount(indexed, forms)?,
     };
     let own = Holder::own(&mount)?;
     holders.push(own);
