@@ -8,10 +8,13 @@ demo:
 	cargo build --release --locked
 	fixtures/demo.sh target/release/mybox
 
-# Everything, as CI runs it.
+# Everything, as CI runs it; then what has to do with images once more, with layers in the other form.
 test:
 	fixtures/install-tools.sh test
 	cargo test --workspace --locked
+	MYBOX_TEST_LAYER_FORM=unpacked cargo test --locked --test behaviour -- \
+		archives:: cache:: compressed:: crash:: dry_run:: durability::disk durability::kill filesystem:: \
+		gc:: hostile:: images:: import:: lifecycle:: pull:: run:: verify::
 
 lint:
 	cargo fmt --all --check

@@ -37,7 +37,8 @@ pub(crate) struct Sandbox {
     finished: bool,
 }
 
-/// The form of the layers in every sandbox that does not say which: `indexed`, `unpacked` or `auto`.
+/// The form of the layers in every sandbox that does not say which: `indexed`, `unpacked` or `auto`,
+/// which it is if nothing is said. `make test` runs the tests of images once with each form.
 const LAYER_FORM: &str = "MYBOX_TEST_LAYER_FORM";
 
 impl Sandbox {
@@ -67,7 +68,7 @@ impl Sandbox {
             bridge: format!("mb{:x}x{count:x}", std::process::id()),
             containers: Containers::watch(&containers),
             directory,
-            layer_form: std::env::var(LAYER_FORM).unwrap_or_else(|_| "unpacked".to_owned()),
+            layer_form: std::env::var(LAYER_FORM).unwrap_or_else(|_| "auto".to_owned()),
             finished: false,
         }
     }
