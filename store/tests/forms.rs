@@ -599,6 +599,34 @@ fn forms_may_change_while_others_use_the_layer() {
 }
 
 #[test]
+fn dockers_archive_is_the_same_from_both_forms_and_needs_no_blob_where_there_is_a_tar() {
+    let archive = |scratch: &Scratch| {
+        let mut archive = Vec::new();
+        let format = "docker-archive".parse().unwrap();
+        let saved = scratch
+            .store
+            .save(&["gzip".to_owned()], format, &mut archive);
+        saved.map(|()| archive)
+    };
+    let mut archives = Vec::new();
+    for form in FORMS {
+        let scratch = Scratch::with_layer_form(form);
+        let (image, hex) = enter_gzip(&scratch, &tar(), "gzip");
+        scratch.store.stack(&image).unwrap();
+        archives.push(archive(&scratch).unwrap());
+        std::fs::remove_file(blob(&scratch.store, &hex)).unwrap();
+        assert_eq!(archive(&scratch).is_ok(), form == LayerForm::Indexed);
+        if form == LayerForm::Indexed {
+            assert!(archive(&scratch).unwrap() == archives[0]);
+            let tar = layer_dir(&scratch.store, image.layers[0]).join("layer.tar");
+            flip(&tar, &mut Random(2));
+            assert!(matches!(archive(&scratch), Err(Error::Damaged { .. })));
+        }
+    }
+    assert!(archives[0] == archives[1]);
+}
+
+#[test]
 fn hostile_archives_are_refused_in_the_same_words_by_both_forms() {
     let archives = [
         Archive::new().file("../out", b"x").finish(),

@@ -95,6 +95,15 @@ impl Store {
         }))
     }
 
+    /// Holds a layer by its directory if it is indexed.
+    pub(crate) fn hold_indexed(&self, layer: DiffId) -> Result<Option<OwnedFd>> {
+        let Some(directory) = self.hold_layer(layer)? else {
+            return Ok(None);
+        };
+        let form = self.record_of(&directory, layer)?.laid.form();
+        Ok((form == LayerForm::Indexed).then_some(directory))
+    }
+
     /// The record in a layer's open directory.
     pub(crate) fn record_of(&self, directory: &OwnedFd, layer: DiffId) -> Result<Record> {
         let path = || format!("{}/{RECORD}", self.layer_path(layer));

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
 
 use super::{
     ArchiveFormat, BLOBS, DOCKER_MANIFEST, DockerImage, FULL_NAME, INDEX, LAYOUT, LAYOUT_CONTENT,
@@ -13,6 +14,7 @@ use crate::compression::Decompressor;
 use crate::digest::{DiffId, Digest, Hasher};
 use crate::error::{Context, Error, Result};
 use crate::image::Image;
+use crate::layer::indexed::{self, TAR};
 use crate::layout::Store;
 use crate::oci::index::{Index, REF_NAME};
 use crate::oci::manifest::{self, Descriptor};
@@ -182,14 +184,29 @@ fn add(images: &mut Vec<Tagged>, image: Image, name: Option<Reference>) {
     }
 }
 
-/// Images with all their layers' blobs, held.
-fn hold_images(store: &Store, names: &[String]) -> Result<(Vec<Tagged>, BTreeMap<Digest, Held>)> {
+/// Where a layer's tar is taken from, held.
+enum TarFrom {
+    /// An indexed layer, whose directory carries the lock.
+    Layer(OwnedFd),
+    Blob(Digest, Held),
+}
+
+/// Images with all their layers, or the blobs that those come in.
+fn hold_images(
+    store: &Store,
+    names: &[String],
+) -> Result<(Vec<Tagged>, BTreeMap<DiffId, TarFrom>)> {
     let mut images = Vec::new();
     let mut held = BTreeMap::new();
     for name in names {
         let image = store.find(name)?;
-        for blob in &image.blobs {
-            held.insert(blob.digest, store.held(blob.digest)?);
+        for (layer, blob) in image.layers.iter().zip(&image.blobs) {
+            let indexed = store.hold_indexed(*layer)?.map(TarFrom::Layer);
+            let from = match indexed {
+                Some(layer) => layer,
+                None => TarFrom::Blob(blob.digest, store.held(blob.digest)?),
+            };
+            held.insert(*layer, from);
         }
         let known: Vec<String> = image.references.iter().map(ToString::to_string).collect();
         add(&mut images, image, name_asked_for(name, &known));
@@ -204,10 +221,18 @@ fn save_docker(store: &Store, names: &[String], archive: &mut Archive<'_>) -> Re
     for (image, tags) in &images {
         let config = format!("{}.json", image.id.hex());
         archive.file(&config, image.config_bytes())?;
-        for (layer, blob) in image.layers.iter().zip(&image.blobs) {
-            if written.insert(*layer) {
-                let object = store.blob_path(blob.digest);
-                uncompressed(*layer, &object, &held[&blob.digest], archive)?;
+        for layer in &image.layers {
+            if !written.insert(*layer) {
+                continue;
+            }
+            match &held[layer] {
+                TarFrom::Layer(directory) => {
+                    let object = format!("{}/{TAR}", store.layer_path(*layer));
+                    as_it_is(*layer, &object, directory, archive)?;
+                }
+                TarFrom::Blob(blob, held) => {
+                    uncompressed(*layer, &store.blob_path(*blob), held, archive)?;
+                }
             }
         }
         entries.push(DockerImage {
@@ -231,8 +256,23 @@ fn layer_name(layer: DiffId) -> String {
     format!("{}.tar", layer.hex())
 }
 
-/// Writes a layer's tar. How long it is stands before it in the archive, and nowhere else: a first
-/// pass counts, where the blob is compressed.
+/// Writes the tar of an indexed layer.
+fn as_it_is(
+    layer: DiffId,
+    object: &str,
+    directory: &OwnedFd,
+    archive: &mut Archive<'_>,
+) -> Result<()> {
+    let named = || object.to_owned();
+    let mut tar = indexed::open(directory, TAR).on("open", named)?;
+    let size = tar.metadata().on("stat", named)?.len();
+    archive.begin(&layer_name(layer), size)?;
+    let found = archive.copy(size, |buffer| read(&mut tar, buffer).on("read", named))?;
+    check(layer, object, found)
+}
+
+/// Writes a layer's tar from its blob. How long it is stands before it in the archive, and nowhere
+/// else: a first pass counts, where the blob is compressed.
 fn uncompressed(layer: DiffId, object: &str, held: &Held, archive: &mut Archive<'_>) -> Result<()> {
     let open = || held.reader().on("open", || object.to_owned());
     let mut file = open()?;
@@ -251,6 +291,10 @@ fn uncompressed(layer: DiffId, object: &str, held: &Held, archive: &mut Archive<
     let mut input = Decompressor::new(&mut file, object)?;
     archive.begin(&layer_name(layer), size)?;
     let found = archive.copy(size, |buffer| input.fill(buffer))?;
+    check(layer, object, found)
+}
+
+fn check(layer: DiffId, object: &str, found: Digest) -> Result<()> {
     if DiffId::from(found) == layer {
         return Ok(());
     }
