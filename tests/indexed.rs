@@ -170,6 +170,41 @@ fn containers_of_one_image_have_their_own_changes() {
 }
 
 #[test]
+fn containers_that_start_at_once_have_one_mount() {
+    let sandbox = sandbox("at-once");
+    let start = || sandbox.run(["img", "probe", "trap", "USR1"]).spawn();
+    let running: Vec<Running> = std::iter::repeat_with(start).take(12).collect();
+    running.iter().for_each(|running| running.wait_for("ready"));
+    let devices: Vec<u64> = holders(&sandbox).iter().map(Holder::device).collect();
+    assert_eq!(devices, [devices[0]; 12]);
+    running.iter().for_each(|it| it.signal(Signal::USR1));
+    for running in running {
+        drop(running.wait());
+    }
+    assert!(holders(&sandbox).is_empty());
+}
+
+/// It is put in their place by a new directory; what runs keeps the old one.
+#[test]
+fn layers_that_were_made_anew_are_mounted_anew() {
+    let sandbox = sandbox("anew");
+    let before = waiting(&sandbox);
+    for form in ["unpacked", "indexed"] {
+        let convert = sandbox.mybox(["layers", "convert", "--quiet", "--to", form]);
+        drop(convert.run().ok());
+    }
+    let after = waiting(&sandbox);
+    let holders = holders(&sandbox);
+    assert_eq!(holders.len(), 2);
+    assert_ne!(holders[0].device(), holders[1].device());
+    for running in [before, after] {
+        let seen = std::fs::read(inside(&sandbox, &running, "data")).unwrap();
+        assert!(seen == data().as_bytes());
+        end(running);
+    }
+}
+
+#[test]
 fn a_mount_outlives_whoever_made_it() {
     let sandbox = sandbox("outlive");
     let (first, second) = (waiting(&sandbox), waiting(&sandbox));
@@ -323,6 +358,20 @@ fn what_the_kernel_can_do_is_tried_once_a_boot() {
     std::fs::write(forms(&sandbox), "{").unwrap();
     end(waiting(&sandbox));
     assert_eq!(read_forms(&sandbox), found, "tried again");
+}
+
+#[test]
+fn what_could_not_be_tried_is_not_remembered() {
+    let sandbox = sandbox("untried");
+    std::fs::remove_dir_all(sandbox.run_root()).unwrap();
+    let fewer = ["setpriv", "--bounding-set", "-sys_admin"];
+    let form = sandbox.mybox(["layers", "form"]).through(fewer);
+    let form = form.env("MYBOX_LAYER_FORM", "auto").run().ok();
+    assert_eq!(form.stdout(), "unpacked\n");
+    assert!(form.stderr().contains("EPERM"), "{}", form.stderr());
+    let form = sandbox.mybox(["layers", "form"]);
+    let form = form.env("MYBOX_LAYER_FORM", "auto").run().ok();
+    assert_eq!(form.stdout(), "indexed\n");
 }
 
 /// The kernel mounts no file that lies on a tmpfs.

@@ -10,6 +10,7 @@
 //! <root>/containers/names/<name>  -> ../<id>; made atomically, so a name has one container
 //! <run root>/containers/<id>/     exists while something of the container may be on the host
 //!   pid                           pid and start time of its first process
+//! <run root>/layer-forms/<device>.forms  which forms of layers the kernel can use (life::forms)
 //! <run root>/mounts/<files>       who has the mount of these files (life::mounts)
 //! <run root>/leases/<bridge>/<ip> -> <id>; made atomically, so an address has one container
 //! ```

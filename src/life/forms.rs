@@ -48,18 +48,23 @@ impl Forms {
         if let Some(forms) = file.as_deref().and_then(|file| recall(file, &boot)) {
             return forms;
         }
-        let forms = Self::try_out(&places.root);
+        let tried = try_all(&places.root);
+        let is_known = tried.as_ref().map_or_else(is_final, |_| true);
+        let forms = Self::from(tried);
         tracing::debug!("forms of layers: {forms:?}");
         let remembered = Remembered { boot, forms };
-        if let Some(Err(error)) = file.map(|file| remember(&file, &remembered)) {
+        if let Some(file) = file.filter(|_| is_known)
+            && let Err(error) = remember(&file, &remembered)
+        {
             // Tried again by the next command.
             tracing::debug!("remember the forms of layers: {error}");
         }
         remembered.forms
     }
+}
 
-    fn try_out(root: &Path) -> Self {
-        let tried = try_all(root);
+impl From<Result<Able>> for Forms {
+    fn from(tried: Result<Able>) -> Self {
         let none = Able {
             stacks_detached: false,
             reads_past_cache: false,
@@ -71,6 +76,24 @@ impl Forms {
             indexed: tried.map(drop).map_err(|error| format!("{error:#}")),
         }
     }
+}
+
+/// Whether it will be the same for every command of this boot. A missing privilege or a full disk
+/// will not.
+fn is_final(error: &anyhow::Error) -> bool {
+    let of_the_kernel = [
+        libc::ENOTBLK,
+        libc::ENODEV,
+        libc::EINVAL,
+        libc::EOPNOTSUPP,
+        libc::ENOSYS,
+    ];
+    let errno = |cause: &(dyn std::error::Error + 'static)| {
+        let kernel = cause.downcast_ref::<crate::kernel::Error>();
+        kernel.map(|error| error.errno)
+    };
+    let mut errnos = error.chain().filter_map(errno);
+    errnos.any(|errno| of_the_kernel.contains(&errno))
 }
 
 /// By the file system that the store lies on.

@@ -171,6 +171,36 @@ fn a_controller_that_the_kernel_lacks_is_named() {
     assert!(value(&transcript, "unlimited").starts_with("3"));
 }
 
+/// Linux mounts indexes since 6.12.
+#[test]
+fn where_no_index_can_be_mounted_layers_are_unpacked_and_that_is_said() {
+    let transcript = vm(r#"
+        code form mybox layers form
+        say layer ls -d /var/lib/mybox/layers/*/fs
+        code plain mybox run --rm --network none tiny true
+        mybox layers convert --to indexed --quiet
+        code indexed mybox run --rm --network none tiny true
+        mybox layers convert --to unpacked --quiet
+        code again mybox run --rm --network none tiny true
+        "#)
+    .run();
+    let form = value(&transcript, "form");
+    assert!(
+        form.starts_with("0 note: auto: the kernel cannot mount an index ("),
+        "{form}"
+    );
+    assert!(value(&transcript, "layer").ends_with("/fs"));
+    assert_eq!(value(&transcript, "plain"), "0 ");
+    let indexed = value(&transcript, "indexed");
+    assert!(indexed.starts_with("125 error: mount erofs "), "{indexed}");
+    assert!(
+        transcript
+            .text
+            .contains("`mybox layers convert --to unpacked`")
+    );
+    assert_eq!(value(&transcript, "again"), "0 ");
+}
+
 #[test]
 fn three_hundred_layers_are_stacked_in_their_order() {
     let image = Layered::new(300);
