@@ -103,3 +103,10 @@ pub use time::rfc3339;
 pub use transfer::{ArchiveFormat, Loaded};
 pub use verify::{Flaw, Part, Refetch, Verified, VerifyEvent, VerifyOptions, WantedBlob};
 pub use why::{Reason, Role, Why};
+
+/// For the fuzzer alone: see `store/fuzz`.
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub fn fuzz_index(bytes: &[u8]) {
+    layer::index::fuzz::index(bytes);
+}

@@ -10,6 +10,8 @@
 
 pub(crate) mod build;
 mod format;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 pub(crate) mod merge;
 pub(crate) mod read;
 pub(crate) mod sample;

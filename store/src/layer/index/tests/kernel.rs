@@ -115,8 +115,9 @@ fn listing(root: &OwnedFd) -> Vec<Entry> {
         if let What::Inode(inode) = &mut entry.what
             && inode.kind == WHITEOUT
         {
-            // An unpacked one is of the time it was unpacked.
-            inode.mtime = Time::default();
+            // An unpacked one is of the time it was unpacked, and of its directory's group if that
+            // has the setgid bit.
+            (inode.mtime, inode.gid) = (Time::default(), 0);
         }
         entries.push(entry);
     }

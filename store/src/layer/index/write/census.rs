@@ -1,7 +1,5 @@
 //! What is in a tree: every node that has a name, once, in the order of the index.
 
-use std::collections::BTreeMap;
-
 use crate::error::{Error, Result};
 use crate::layer::index::tree::{LONGEST_COMPONENT, Node, NodeId, Tree};
 use crate::time::Time;
@@ -91,12 +89,11 @@ impl<'a> Census<'a> {
 
     /// Of those that are equally common the earliest.
     fn commonest_time(&self) -> Time {
-        let mut counts = BTreeMap::new();
-        for listed in &self.listed {
-            *counts.entry(listed.node.mtime).or_insert(0_u32) += 1;
-        }
-        let commonest = counts.into_iter().rev().max_by_key(|(_, count)| *count);
-        commonest.map_or(Time::default(), |(time, _)| time)
+        let mut times: Vec<Time> = self.listed.iter().map(|listed| listed.node.mtime).collect();
+        times.sort_unstable();
+        let same = times.chunk_by(|time, next| time == next);
+        let commonest = same.rev().max_by_key(|times| times.len());
+        commonest.map_or(Time::default(), |times| times[0])
     }
 
     /// Where in the list a node is that has a name.
