@@ -22,7 +22,8 @@ Examples:
   docker save app | mybox load
   skopeo copy docker://quay.io/team/app oci-archive:app.tar:app && mybox load -i app.tar
 
-Archives of both kinds are taken, plain or compressed, as docker, podman, skopeo and mybox write them.")]
+Archives of both kinds are taken, plain or compressed, as docker, podman, skopeo and mybox write
+them.")]
 pub(super) struct Arguments {
     /// The file [default: standard input]
     #[arg(short, long, value_name = "FILE")]

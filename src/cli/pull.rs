@@ -21,9 +21,9 @@ Examples:
   mybox pull --platform linux/arm64 ghcr.io/me/tool@sha256:...
   mybox pull --json localhost:5000/app | jq .
 
-An interrupted pull goes on where it stopped. Accounts are those of `mybox login`, docker and podman;
-mirrors and short names those of /etc/containers/registries.conf, if there is one; certificates
-those of the system, of /etc/docker/certs.d/HOST and of /etc/containers/certs.d/HOST.
+An interrupted pull goes on where it stopped. Accounts are those of `mybox login`, docker and
+podman; mirrors and short names those of /etc/containers/registries.conf, if there is one;
+certificates those of the system, of /etc/docker/certs.d/HOST and of /etc/containers/certs.d/HOST.
 
 With --json, a line for each event: {\"event\":\"resolved\",\"reference\",\"layers\":[{\"digest\",\"size\"}]},
 {\"event\":\"layer\",\"digest\",\"state\",\"bytes\"}, {\"event\":\"pulled\",\"reference\",\"digest\",\"id\",\"manifest\",

@@ -20,10 +20,10 @@ Examples:
   mybox layers convert --to unpacked debian  those of an image
   mybox layers convert --to indexed 3f9d     one layer, by the beginning of its diff id
 
-What is indexed is made from the layer's blob, what is unpacked from the layer's own tar; what takes
-the layer's place was checked and is on the disk before it does, in one step. Containers that run keep
-the old one until they end. Layers that have the form already are left as they are; one with something
-in it that no index can hold stays unpacked.
+What is indexed is made from the layer's blob, what is unpacked from the layer's own tar; what
+takes the layer's place was checked and is on the disk before it does, in one step. Containers
+that run keep the old one until they end. Layers that have the form already are left as they are;
+one with something in it that no index can hold stays unpacked.
 
 --json prints a list of {diffId, form, converted, bytesBefore, bytesAfter}.
 Exit codes: 0 all have the form; 1 some have not.")]

@@ -20,17 +20,17 @@ use crate::error::Failure;
 #[command(
     args_conflicts_with_subcommands = true,
     after_help = "\
-Without IMAGE: every layer, the largest first. FORM is how it lies there: indexed, as its tar with an
-index over it, or unpacked, as files. ON DISK is what it has allocated (with --json, sharesBlob says
-that most of it is one file with its blob), COMPRESSED the size of the blob it comes in. --tree draws
-the images as branches over the layers they share, indexed ones as diamonds. With IMAGE: what each of its layers adds (A), changes (C) and deletes (D), with the bytes that are
-allocated to it.
+Without IMAGE: every layer, the largest first. FORM is how it lies there: indexed, as its tar with
+an index over it, or unpacked, as files. ON DISK is what it has allocated, COMPRESSED the size of
+the blob it comes in. --tree draws the images as branches over the layers they share, indexed ones
+as diamonds. With IMAGE: what each of its layers adds (A), changes (C) and deletes (D), with the
+bytes that are allocated to it.
 
 --json prints a list of {diffId, form, bytes, sharesBlob, blob, compressedBytes, images, containers,
-lastUsed}: form, bytes and lastUsed are null for a layer that is not there, images are {id, names}.
-With IMAGE a list of
-{diffId, changes}, each change {path, change, type, bytesBefore, bytesAfter}, change being added,
-changed or deleted; `layers diff` prints such a list of changes."
+lastUsed}: form, bytes and lastUsed are null for a layer that is not there, sharesBlob says that
+most of it is one file with its blob, images are {id, names}. With IMAGE a list of {diffId,
+changes}, each change {path, change, type, bytesBefore, bytesAfter}, change being added, changed or
+deleted; `layers diff` prints such a list of changes."
 )]
 pub(super) struct Arguments {
     #[command(subcommand)]
