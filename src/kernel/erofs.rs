@@ -9,7 +9,7 @@ use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
-use rustix::mount::{FsOpenFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsopen};
+use rustix::mount::{FsOpenFlags, fsconfig_create, fsconfig_set_string, fsopen};
 
 use super::mount::mount_of;
 use super::{Context, Result};
@@ -17,24 +17,11 @@ use super::{Context, Result};
 /// linux/magic.h
 const EROFS_SUPER_MAGIC_V1: i64 = 0xe0f5_e1e2;
 
-/// How the devices are read. What is read is in the page cache of the mount either way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reading {
-    /// As any file, through the page cache of their own file system.
-    ThroughCache,
-    /// Past that cache (`directio`, Linux 6.13), where their file system can do that.
-    PastCache,
-}
-
 /// Mounts the file system of `index`, read-only and attached nowhere.
 ///
 /// `devices` are in the order of the index's device table. The kernel opens all files anew, so the
 /// descriptors may be closed afterwards, and their files need not have a name.
-pub fn mount(
-    index: BorrowedFd<'_>,
-    devices: &[BorrowedFd<'_>],
-    reading: Reading,
-) -> Result<OwnedFd> {
+pub fn mount(index: BorrowedFd<'_>, devices: &[BorrowedFd<'_>]) -> Result<OwnedFd> {
     let context = fsopen("erofs", FsOpenFlags::FSOPEN_CLOEXEC).on("fsopen", "erofs")?;
     let set = |key: &str, file: BorrowedFd<'_>| match fsconfig_set_string(
         context.as_fd(),
@@ -47,9 +34,6 @@ pub fn mount(
     set("source", index)?;
     for device in devices {
         set("device", *device)?;
-    }
-    if reading == Reading::PastCache {
-        fsconfig_set_flag(context.as_fd(), "directio").on("set option", "directio of erofs")?;
     }
     if let Err(errno) = fsconfig_create(context.as_fd()) {
         return Err(errno).on("mount erofs", Refused(name_of(index), words_of(context)));

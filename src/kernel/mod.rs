@@ -11,7 +11,6 @@ pub mod root; //       paths inside a container's root, resolved by the kernel
 pub mod mount; //      detached mounts, made first and attached by descriptor
 pub mod overlay; //    any number of lower directories, paths or mounts
 pub mod erofs; //      an index and the files its data lies in, mounted without a place
-pub mod pagecache; //  what of a file is in memory
 pub mod caps; //       capability sets
 pub mod seccomp; //    system call filters
 pub mod pty; //        pseudo terminals and raw mode

@@ -132,31 +132,6 @@ pub fn mount_setattr(
     }
 }
 
-/// Pages of a part of a file that are in the page cache (`cachestat(2)`, Linux 6.5).
-pub fn cached_pages(file: BorrowedFd<'_>, offset: u64, length: u64) -> io::Result<u64> {
-    /// The same on every architecture; libc does not have it.
-    const SYS_CACHESTAT: libc::c_long = 451;
-    let range = [offset, length];
-    // nr_cache, nr_dirty, nr_writeback, nr_evicted, nr_recently_evicted.
-    let mut counts = [0_u64; 5];
-    // SAFETY: both arrays have the layout of the kernel's structs, of 64-bit integers alone, and
-    // outlive the call.
-    let answer = unsafe {
-        libc::syscall(
-            SYS_CACHESTAT,
-            file.as_raw_fd(),
-            range.as_ptr(),
-            counts.as_mut_ptr(),
-            0,
-        )
-    };
-    if answer == 0 {
-        Ok(counts[0])
-    } else {
-        Err(io::Error::last_os_error())
-    }
-}
-
 /// Gives the process a new, empty session keyring (`keyctl(2)`), so that keys of the caller's
 /// session are not readable in a container: keyrings have no namespace.
 pub fn join_new_session_keyring() -> io::Result<()> {

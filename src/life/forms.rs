@@ -15,7 +15,6 @@ use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
 use crate::container::Places;
-use crate::kernel::erofs::Reading;
 use crate::kernel::overlay::{Lower, Overlay};
 use crate::kernel::process::{self, Ended, Side, SingleThreaded};
 use crate::kernel::{erofs, mount, raw};
@@ -27,9 +26,6 @@ pub struct Forms {
     pub indexed: Result<(), String>,
     /// Whether overlayfs takes mounts that are attached nowhere (Linux 6.15).
     pub stacks_detached: bool,
-    /// Whether data is read past the cache of the file system that the store lies on (Linux 6.13,
-    /// and disks whose blocks are no larger than a tar's).
-    pub reads_past_cache: bool,
 }
 
 /// What is remembered.
@@ -48,7 +44,7 @@ impl Forms {
         if let Some(forms) = file.as_deref().and_then(|file| recall(file, &boot)) {
             return forms;
         }
-        let tried = try_all(&places.root);
+        let tried = try_mounting(&places.root);
         let is_known = tried.as_ref().map_or_else(is_final, |_| true);
         let forms = Self::from(tried);
         tracing::debug!("forms of layers: {forms:?}");
@@ -63,16 +59,10 @@ impl Forms {
     }
 }
 
-impl From<Result<Able>> for Forms {
-    fn from(tried: Result<Able>) -> Self {
-        let none = Able {
-            stacks_detached: false,
-            reads_past_cache: false,
-        };
-        let able = tried.as_ref().unwrap_or(&none);
+impl From<Result<bool>> for Forms {
+    fn from(tried: Result<bool>) -> Self {
         Self {
-            stacks_detached: able.stacks_detached,
-            reads_past_cache: able.reads_past_cache,
+            stacks_detached: *tried.as_ref().unwrap_or(&false),
             indexed: tried.map(drop).map_err(|error| format!("{error:#}")),
         }
     }
@@ -118,48 +108,32 @@ fn remember(file: &Path, remembered: &Remembered) -> io::Result<()> {
     fs::rename(temporary, file)
 }
 
-/// What a kernel can do beside mounting an index at all.
-struct Able {
-    stacks_detached: bool,
-    reads_past_cache: bool,
-}
-
-fn try_all(root: &Path) -> Result<Able> {
+/// Whether overlayfs takes the mount without it being attached.
+fn try_mounting(root: &Path) -> Result<bool> {
     let sample = mybox_store::sample_index()?;
     let index = nameless(root, &sample.index)?;
     let device = nameless(root, &sample.device)?;
-    let mount = |reading| -> Result<OwnedFd> {
-        let mount = erofs::mount(index.as_fd(), &[device.as_fd()], reading)?;
-        check(mount.as_fd(), &sample).context("read a file of a mounted layer")?;
-        Ok(mount)
-    };
     // An overlay that is not written to is of two layers at least.
-    let (one, past_cache) = (mount(Reading::ThroughCache)?, mount(Reading::PastCache));
-    let reads_past_cache = past_cache.is_ok();
-    let other = past_cache.or_else(|_| mount(Reading::ThroughCache))?;
-    Ok(Able {
-        stacks_detached: try_stacking(root, [one, other], &sample)?,
-        reads_past_cache,
-    })
-}
-
-/// Whether overlayfs takes the mounts without their being attached.
-fn try_stacking(root: &Path, mounts: [OwnedFd; 2], sample: &SampleIndex) -> Result<bool> {
-    let lower = mounts.map(Lower::Detached);
+    let mut mounts = Vec::new();
+    for _ in 0..2 {
+        mounts.push(erofs::mount(index.as_fd(), &[device.as_fd()])?);
+    }
+    check(mounts[0].as_fd(), &sample).context("read a file of a mounted layer")?;
+    let lower: Vec<Lower> = mounts.into_iter().map(Lower::Detached).collect();
     let Ok(overlay) = overlay_of(&lower).mount_detached() else {
-        return try_attached(root, lower, sample).map(|()| false);
+        return try_attached(root, lower, &sample).map(|()| false);
     };
-    check(overlay.as_fd(), sample).context("read a file of a stacked layer")?;
+    check(overlay.as_fd(), &sample).context("read a file of a stacked layer")?;
     Ok(true)
 }
 
 /// In a mount namespace of its own, and so in a process of its own.
-fn try_attached(root: &Path, lower: [Lower; 2], sample: &SampleIndex) -> Result<()> {
+fn try_attached(root: &Path, lower: Vec<Lower>, sample: &SampleIndex) -> Result<()> {
     let attachable = |lower| match lower {
         Lower::Detached(mount) => Lower::Attachable(mount),
         other => other,
     };
-    let lower = lower.map(attachable);
+    let lower: Vec<Lower> = lower.into_iter().map(attachable).collect();
     let proof = SingleThreaded::check()?;
     let namespace = u64::from(libc::CLONE_NEWNS.cast_unsigned());
     match process::clone_child(&proof, namespace, None)? {

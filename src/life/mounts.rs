@@ -13,9 +13,10 @@
 //! other files can have these inodes. All reading and writing is under an flock on the file, which
 //! goes with its last line: undone by the supervisor, or by the next command that finds it dead.
 //!
-//! What containers read is in the mount's page cache. Tars that are in their own file system's as well,
-//! since they were just pulled, are read from there, which takes no disk; others are read past it, and
-//! so kept in memory once.
+//! What a container reads is in the mount's page cache for as long as the mount is there, and in the
+//! tar's as long as there is memory. That is twice while it is used, but a mount ends with its last
+//! container, and the next one begins with an empty cache: with `directio`, which leaves the tar's
+//! out, one run after the other read everything from the disk again.
 //!
 //! Linux before 6.15 takes no layer that is attached nowhere. There each container has a mount of its
 //! own, and attaches it in its own mount namespace.
@@ -33,9 +34,9 @@ use rustix::fs::FlockOperation;
 
 use super::forms::Forms;
 use crate::container::Places;
-use crate::kernel::erofs::{self, Identity, Reading};
+use crate::kernel::erofs::{self, Identity};
 use crate::kernel::overlay::Lower;
-use crate::kernel::{pagecache, process};
+use crate::kernel::process;
 
 /// A container's layers, those that are mounts mounted.
 #[derive(Debug)]
@@ -73,25 +74,20 @@ impl Mounts {
 
     fn take(&mut self, places: &Places, indexed: &Indexed, forms: &Forms) -> Result<Lower> {
         if !forms.stacks_detached {
-            return Ok(Lower::Attachable(mount(indexed, forms)?));
+            return Ok(Lower::Attachable(mount(indexed)?));
         }
         let path = places.mounts().join(file_name(indexed)?);
-        let (mount, entry) = shared(&path, indexed, forms)
+        let (mount, entry) = shared(&path, indexed)
             .with_context(|| format!("share a mount by {}", path.display()))?;
         self._entries.push(entry);
         Ok(Lower::Detached(mount))
     }
 }
 
-fn mount(indexed: &Indexed, forms: &Forms) -> Result<OwnedFd> {
+fn mount(indexed: &Indexed) -> Result<OwnedFd> {
     let devices = indexed.devices.iter().map(|device| device.fd.as_fd());
     let devices: Vec<BorrowedFd<'_>> = devices.collect();
-    let reading = if !forms.reads_past_cache || pagecache::has_most_of(devices.iter().copied()) {
-        Reading::ThroughCache
-    } else {
-        Reading::PastCache
-    };
-    Ok(erofs::mount(indexed.index.fd.as_fd(), &devices, reading)?)
+    Ok(erofs::mount(indexed.index.fd.as_fd(), &devices)?)
 }
 
 /// A name for the files that are mounted.
@@ -106,12 +102,12 @@ fn file_name(indexed: &Indexed) -> Result<String> {
 }
 
 /// The mount from whoever has it, else a new one; listed as ours too.
-fn shared(path: &Path, indexed: &Indexed, forms: &Forms) -> Result<(OwnedFd, Entry)> {
+fn shared(path: &Path, indexed: &Indexed) -> Result<(OwnedFd, Entry)> {
     let register = Register::open(path)?;
     let mut holders = register.holders()?;
     let mount = match take_from(&mut holders) {
         Some(mount) => mount,
-        None => mount(indexed, forms)?,
+        None => mount(indexed)?,
     };
     let own = Holder::own(&mount)?;
     holders.push(own);
