@@ -62,10 +62,13 @@ impl Builder {
             }
             let here = *way.last().expect("the root is never taken off");
             let Some(found) = self.children(here).get(&*name).copied() else {
+                if name.len() > LONGEST_COMPONENT {
+                    return Err(Errno::NAMETOOLONG);
+                }
                 if missing == Missing::Leave {
                     return Ok(None);
                 }
-                way.push(self.make(here, name)?);
+                way.push(self.make(here, name));
                 continue;
             };
             let node = self.tree.node(found);
@@ -82,7 +85,7 @@ impl Builder {
                     todo.extend(components(target));
                 }
                 _ if node.is_whiteout() && missing == Missing::Make => {
-                    let made = self.make(here, name)?;
+                    let made = self.make(here, name);
                     self.tree.node_mut(made).set_opaque();
                     way.push(made);
                 }
@@ -92,15 +95,12 @@ impl Builder {
         Ok(way.last().copied())
     }
 
-    fn make(&mut self, parent: NodeId, name: Vec<u8>) -> Result<NodeId, Errno> {
-        if name.len() > LONGEST_COMPONENT {
-            return Err(Errno::NAMETOOLONG);
-        }
+    fn make(&mut self, parent: NodeId, name: Vec<u8>) -> NodeId {
         let made = self.tree.add(Node::implied_directory());
         let children = self.tree.node_mut(parent).children_mut();
         let children = children.expect("called for a directory");
         children.insert(name.into(), made);
-        Ok(made)
+        made
     }
 }
 

@@ -5,6 +5,7 @@
 mod archive;
 mod hostile;
 mod kernel;
+mod merged;
 mod round_trip;
 mod tars;
 mod tools;
