@@ -14,6 +14,7 @@ use super::index::build::{self, Built};
 use super::index::read;
 use super::index::tree::Tree;
 use super::index::write::{self, Tar};
+use super::inflate::HashedBy;
 use super::record::{Counts, Laid};
 use super::source::{Place, Source};
 use crate::digest::{DiffId, Digest, Hasher};
@@ -44,11 +45,16 @@ pub(super) fn lay_down(
     let (tar, built) = match source.tar.take() {
         Some(place) => {
             let tar = link(directory, &place).on("link", path)?;
-            (tar, source.read(layer, |input| build_all(input, progress))?)
+            (
+                tar,
+                source.read(layer, HashedBy::TheReceiver, |input| {
+                    build_all(input, progress)
+                })?,
+            )
         }
         None => {
             let tar = create(directory, TAR).on("create", path)?;
-            let built = source.read(layer, |input| {
+            let built = source.read(layer, HashedBy::TheReceiver, |input| {
                 let mut kept = Kept::new(input, &tar, &mut write_back);
                 let built = build_all(&mut kept, progress);
                 // That it could not be written is the cause of what its reader says.

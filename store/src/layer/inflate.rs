@@ -1,9 +1,11 @@
 //! From a layer's blob to its tar, in two threads with a bounded number of buffers between them:
 //!
 //! ```text
-//! blob -> inflate -> diff id -> [full buffers] -> whoever lays the layer down
-//!                       ^--------[empty ones]--------'
+//! blob -> inflate -> [full buffers] -> whoever lays the layer down
+//!            ^--------[empty ones]--------'
 //! ```
+//!
+//! The diff id is taken by the one of the two that has less to do ([`HashedBy`]).
 //!
 //! The digest of the uncompressed bytes is what the layer is called: whatever the blob said it was,
 //! a layer that comes out of here is the one that was asked for.
@@ -19,11 +21,40 @@ use crate::error::{Context, Error, Result};
 const BUFFER: usize = 256 << 10;
 const BUFFERS: usize = 6;
 
+/// The thread that takes the digest of the tar.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum HashedBy {
+    /// Where making files takes longer than inflating.
+    TheInflater,
+    /// Where the tar is only written.
+    TheReceiver,
+}
+
+/// The digest of the tar, if this thread is the one that takes it.
+struct Hashing(Option<Hasher>);
+
+impl Hashing {
+    fn if_so(so: bool) -> Self {
+        Self(so.then(Hasher::default))
+    }
+
+    fn update(&mut self, bytes: &[u8]) {
+        if let Some(hasher) = &mut self.0 {
+            hasher.update(bytes);
+        }
+    }
+
+    fn finish(self) -> Option<DiffId> {
+        self.0.map(|hasher| hasher.finish().into())
+    }
+}
+
 /// Gives the tar in a blob, plain or compressed, to `take`. `name` is what errors call the blob.
 pub(super) fn inflated<T>(
     blob: &mut (dyn Read + Send),
     name: &str,
     layer: DiffId,
+    hashed_by: HashedBy,
     take: impl FnOnce(&mut dyn BufRead) -> Result<T>,
 ) -> Result<T> {
     let (full, filled) = sync_channel(BUFFERS);
@@ -33,16 +64,18 @@ pub(super) fn inflated<T>(
         let _ = empty.send(Vec::with_capacity(BUFFER));
     }
     std::thread::scope(|scope| {
-        let inflating = scope.spawn(move || inflate(blob, name, &full, &emptied));
-        let mut pieces = Pieces::new(filled, empty);
+        let hashing = Hashing::if_so(hashed_by == HashedBy::TheInflater);
+        let inflating = scope.spawn(move || inflate(blob, name, &full, &emptied, hashing));
+        let hashing = Hashing::if_so(hashed_by == HashedBy::TheReceiver);
+        let mut pieces = Pieces::new(filled, empty, hashing);
         // What follows the end of the archive belongs to the diff id as well.
         let taken = take(&mut pieces).inspect(|_| pieces.drain());
-        drop(pieces);
+        let received = pieces.finish();
         let inflated = inflating
             .join()
             .unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
         let taken = taken?;
-        match inflated {
+        match inflated.and_then(|sent| sent.finish().or(received)) {
             Some(found) if found == layer => Ok(taken),
             Some(found) => Err(Error::Mismatch {
                 object: name.to_owned(),
@@ -71,15 +104,15 @@ pub(crate) fn copy(blob: &mut dyn Read, name: &str, output: &mut File) -> Result
     }
 }
 
-/// Sends the uncompressed bytes on; the diff id, or `None` if nobody wants them any more.
+/// Sends the uncompressed bytes on; `None` if nobody wants them any more.
 fn inflate(
     blob: &mut dyn Read,
     name: &str,
     full: &SyncSender<Vec<u8>>,
     emptied: &Receiver<Vec<u8>>,
-) -> Result<Option<DiffId>> {
+    mut hashing: Hashing,
+) -> Result<Option<Hashing>> {
     let mut input = Decompressor::new(blob, name)?;
-    let mut hasher = Hasher::default();
     loop {
         let Ok(mut buffer) = emptied.recv() else {
             return Ok(None);
@@ -87,12 +120,12 @@ fn inflate(
         buffer.resize(BUFFER, 0);
         let filled = input.fill(&mut buffer)?;
         buffer.truncate(filled);
-        hasher.update(&buffer);
+        hashing.update(&buffer);
         if full.send(buffer).is_err() {
             return Ok(None);
         }
         if filled < BUFFER {
-            return Ok(Some(hasher.finish().into()));
+            return Ok(Some(hashing));
         }
     }
 }
@@ -103,13 +136,15 @@ struct Pieces {
     empty: Sender<Vec<u8>>,
     current: Vec<u8>,
     given: usize,
+    hashing: Hashing,
 }
 
 impl Pieces {
-    fn new(filled: Receiver<Vec<u8>>, empty: Sender<Vec<u8>>) -> Self {
+    fn new(filled: Receiver<Vec<u8>>, empty: Sender<Vec<u8>>, hashing: Hashing) -> Self {
         Self {
             filled,
             empty,
+            hashing,
             current: Vec::new(),
             given: 0,
         }
@@ -122,9 +157,15 @@ impl Pieces {
         };
         let done = std::mem::replace(&mut self.current, next);
         self.given = 0;
+        self.hashing.update(&self.current);
         // The other side has gone when it has sent its last buffer.
         let _ = self.empty.send(done);
         true
+    }
+
+    /// The digest of what came; the other side is told that no more is wanted.
+    fn finish(self) -> Option<DiffId> {
+        self.hashing.finish()
     }
 
     fn drain(&mut self) {

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek};
 use std::os::fd::BorrowedFd;
 
-use super::inflate;
+use super::inflate::{self, HashedBy};
 use crate::digest::{DiffId, Digest};
 use crate::error::{Context, Result};
 
@@ -67,6 +67,7 @@ impl<'a> Source<'a> {
     pub(super) fn read<T>(
         self,
         layer: DiffId,
+        hashed_by: HashedBy,
         take: impl FnOnce(&mut dyn BufRead) -> Result<T>,
     ) -> Result<T> {
         match self.bytes {
@@ -74,7 +75,7 @@ impl<'a> Source<'a> {
                 file.rewind().on("rewind", || "the archive".to_owned())?;
                 take(&mut BufReader::with_capacity(READ_BUFFER, file))
             }
-            Bytes::Blob(reader, name) => inflate::inflated(reader, &name, layer, take),
+            Bytes::Blob(reader, name) => inflate::inflated(reader, &name, layer, hashed_by, take),
         }
     }
 }

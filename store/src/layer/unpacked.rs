@@ -6,6 +6,7 @@ use rustix::fs::Mode;
 use rustix::io::Errno;
 
 use super::Step;
+use super::inflate::HashedBy;
 use super::listing::Listing;
 use super::record::{Counts, Laid};
 use super::source::Source;
@@ -26,7 +27,7 @@ pub(super) fn lay_down(
 ) -> Result<(Laid, Counts)> {
     let path = || format!("the tree of layer {layer}");
     let root = make_tree(directory).on("create", path)?;
-    let summary = source.read(layer, |tar| {
+    let summary = source.read(layer, HashedBy::TheInflater, |tar| {
         unpack::unpack(tar, root, &mut |entries, bytes| {
             progress(Step::Unpacking { entries, bytes });
         })
