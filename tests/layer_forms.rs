@@ -3,6 +3,7 @@
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
+use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::harness::{Rootfs, Sandbox};
@@ -123,6 +124,51 @@ fn layers_are_converted_by_image_by_layer_and_all_at_once() {
         .run()
         .code(1);
     drop(missing.says("no such image: nothing").says("hint: "));
+}
+
+#[test]
+fn what_runs_keeps_the_layers_that_are_converted_and_what_starts_gets_the_new_ones() {
+    let sandbox = Sandbox::new("convert").with_layer_form("indexed");
+    let top = Rootfs::empty().file("top", "of the image");
+    sandbox.add_layers("two", [Rootfs::tiny(), top]);
+    let ids = || {
+        let image = json(&sandbox, &["inspect", "two"]);
+        let layers = image[0]["layers"].as_array().expect("layers").clone();
+        layers
+            .iter()
+            .map(|id| id.as_str().expect("an id").to_owned())
+            .collect::<Vec<_>>()
+    };
+    let look = || {
+        let run = sandbox.run(["two", "cat", "/top"]);
+        assert_eq!(run.run().ok().line(), "of the image");
+    };
+    let running = sandbox.run(["two", "probe", "trap", "USR1"]).spawn();
+    running.wait_for("ready");
+    let seen = format!("/proc/{}/root/top", sandbox.container_pid());
+    let convert = |words: &[&str]| {
+        let words = [&["layers", "convert", "--quiet", "--to"], words].concat();
+        sandbox.mybox(words).run().ok();
+    };
+    let [bottom, top] = &ids()[..] else {
+        panic!("two layers")
+    };
+    for words in [
+        ["unpacked", top],
+        ["indexed", top],
+        ["unpacked", bottom],
+        ["unpacked", top],
+    ] {
+        convert(&words);
+        look();
+    }
+    assert_eq!(std::fs::read_to_string(seen).expect("read"), "of the image");
+    running.signal(Signal::USR1);
+    running.wait().ok();
+    look();
+    let ingest = std::fs::read_dir(sandbox.root().join("ingest")).expect("a listing");
+    assert_eq!(ingest.count(), 0);
+    sandbox.mybox(["verify"]).run().ok();
 }
 
 #[test]

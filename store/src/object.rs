@@ -18,9 +18,6 @@ use crate::arrival::PARTIAL;
 use crate::digest::{DiffId, Digest};
 use crate::error::{Context, Error, Result};
 use crate::layer::form::LayerForm;
-use crate::layer::indexed::{INDEX, TAR};
-use crate::layer::listing::LISTING;
-use crate::layer::record::{Laid, RECORD};
 use crate::layout::{IMAGES, Store};
 use crate::{dir, ingest, lock};
 
@@ -115,55 +112,6 @@ impl Store {
 
     pub(crate) fn measure_blob(&self, digest: Digest) -> Result<Option<Measured>> {
         measure_file(self.blobs(), &digest.hex()).on("stat", || self.blob_path(digest))
-    }
-
-    /// A tree by its record, since nobody can look at all files of all layers; what lies beside it, and
-    /// the files of an indexed layer, as they are.
-    pub(crate) fn measure_layer(&self, layer: DiffId) -> Result<Option<Measured>> {
-        let path = || self.layer_path(layer);
-        let hex = layer.hex();
-        let stat = |name: &str| stat(self.layers(), name).on("stat", path);
-        let Some(directory) = stat(&hex)? else {
-            return Ok(None);
-        };
-        let record = stat(&format!("{hex}/{RECORD}"))?;
-        // A record that cannot be read is damage, and verify says so; nothing else depends on it.
-        let laid = self.layer_record(layer).ok().map(|record| record.laid);
-        let (mut tree, mut in_common) = (0, 0);
-        let mut files = vec![Some(directory), record];
-        match laid {
-            Some(Laid::Unpacked { allocated, .. }) => {
-                tree = allocated;
-                files.push(stat(&format!("{hex}/{LISTING}"))?);
-            }
-            Some(Laid::Indexed { .. }) => {
-                files.push(stat(&format!("{hex}/{INDEX}"))?);
-                let tar = stat(&format!("{hex}/{TAR}"))?;
-                match tar {
-                    Some(tar) if self.is_blob(layer, &tar)? => in_common = allocated(&tar),
-                    tar => files.push(tar),
-                }
-            }
-            None => {}
-        }
-        let beside: u64 = files.iter().flatten().map(allocated).sum();
-        let used = record.as_ref().unwrap_or(&directory);
-        Ok(Some(Measured {
-            bytes: tree + beside,
-            in_common,
-            used: modified(used),
-            form: laid.map(Laid::form),
-        }))
-    }
-
-    /// Whether a layer's tar is its blob's file.
-    fn is_blob(&self, layer: DiffId, tar: &Stat) -> Result<bool> {
-        if tar.st_nlink < 2 {
-            return Ok(false);
-        }
-        let blob = stat(self.blobs(), layer.hex()).on("stat", || self.blob_path(layer.digest()))?;
-        let same = |blob: Stat| (blob.st_dev, blob.st_ino) == (tar.st_dev, tar.st_ino);
-        Ok(blob.is_some_and(same))
     }
 
     /// Whether somebody uses an object. Asked by trying its lock, which is given back at once; the

@@ -20,6 +20,7 @@ pub(crate) mod index;
 pub(crate) mod indexed;
 pub(crate) mod inflate;
 pub(crate) mod listing;
+mod measure;
 mod name;
 pub(crate) mod record;
 pub(crate) mod source;
