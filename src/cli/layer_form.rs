@@ -20,11 +20,6 @@ pub(super) struct LayerFormArgument {
 }
 
 impl LayerFormArgument {
-    /// What was asked for.
-    pub(super) fn choice(self) -> Option<FormChoice> {
-        self.layer_form
-    }
-
     /// The store, whose new layers get the form that was asked for.
     pub(super) fn open(self, places: &Places) -> anyhow::Result<Store> {
         let store = Store::open(&places.root)?;

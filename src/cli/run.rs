@@ -154,14 +154,15 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "OS/ARCH[/VARIANT]", help_heading = "Image")]
     platform: Option<Platform>,
 
-    #[command(flatten, next_help_heading = "Image")]
-    layer_form: LayerFormArgument,
-
     /// The image: a name, an id, a digest, or the beginning of one
     image: String,
     /// The command; without it, the image's own
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     command: Vec<String>,
+
+    // Last: the heading would go on to what follows.
+    #[command(flatten, next_help_heading = "Image")]
+    layer_form: LayerFormArgument,
 }
 
 /// Runs the container; the answer is its exit code.

@@ -7,11 +7,10 @@ use clap::Args;
 use mybox_store::{Converted, DiffId, LayerForm, SharedLayer, Store, Survey};
 use serde::Serialize;
 
-use crate::cli::layer_form::LayerFormArgument;
 use crate::cli::output;
 use crate::container::{Places, Record};
 use crate::error::Failure;
-use crate::life::layer_form;
+use crate::life::layer_form::{self, FormChoice};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -31,8 +30,9 @@ pub(super) struct Arguments {
     /// The form [default: that which new layers get, as `mybox layers form` says]
     #[arg(long, value_name = "indexed|unpacked")]
     to: Option<LayerForm>,
-    #[command(flatten)]
-    layer_form: LayerFormArgument,
+    /// As the verbs have it that lay layers down
+    #[arg(long, env = "MYBOX_LAYER_FORM", hide = true)]
+    layer_form: Option<FormChoice>,
     /// Print nothing but errors
     #[arg(short, long)]
     quiet: bool,
@@ -57,7 +57,7 @@ struct Row {
 pub(super) fn run(places: &Places, store: &Store, arguments: &Arguments) -> Result<u8, Failure> {
     let to = match arguments.to {
         Some(form) => form,
-        None => layer_form::choose(places, store, arguments.layer_form.choice())?.0,
+        None => layer_form::choose(places, store, arguments.layer_form)?.0,
     };
     let survey = store.survey(&|| Record::uses(places))?;
     let layers = survey.layers();

@@ -3,7 +3,6 @@
 use clap::Args;
 use mybox_store::{LayerForm, Store};
 
-use crate::cli::layer_form::LayerFormArgument;
 use crate::cli::output;
 use crate::container::Places;
 use crate::error::Failure;
@@ -18,8 +17,9 @@ Examples:
 
 Layers that are there stay as they are: `mybox layers convert` changes them.")]
 pub(super) struct Arguments {
-    #[command(flatten)]
-    layer_form: LayerFormArgument,
+    /// As the verbs have it that lay layers down
+    #[arg(long, env = "MYBOX_LAYER_FORM", hide = true)]
+    layer_form: Option<FormChoice>,
     /// The form to choose for this store: auto, indexed, unpacked
     form: Option<FormChoice>,
 }
@@ -28,7 +28,7 @@ pub(super) fn run(places: &Places, store: &Store, arguments: &Arguments) -> Resu
     if let Some(form) = arguments.form {
         store.set_layer_form_setting(setting(form))?;
     }
-    let (form, by) = layer_form::choose(places, store, arguments.layer_form.choice())?;
+    let (form, by) = layer_form::choose(places, store, arguments.layer_form)?;
     output::line(&form.to_string())?;
     output::note(&by.to_string());
     Ok(0)
