@@ -8,13 +8,14 @@ demo:
 	cargo build --release --locked
 	fixtures/demo.sh target/release/mybox
 
-# Everything, as CI runs it; then what has to do with images once more, with layers in the other form.
+# Everything, as CI runs it; before that what has to do with images, with layers in the form that is not
+# this machine's own.
 test:
 	fixtures/install-tools.sh test
-	cargo test --workspace --locked
 	MYBOX_TEST_LAYER_FORM=unpacked cargo test --locked --test behaviour -- \
 		archives:: cache:: compressed:: crash:: dry_run:: durability::disk durability::kill filesystem:: \
 		gc:: hostile:: images:: import:: lifecycle:: pull:: run:: verify::
+	cargo test --workspace --locked
 
 lint:
 	cargo fmt --all --check
