@@ -8,6 +8,7 @@
 //! Its device table says where its files' data lies, by tags: `<diff id hex>` for a layer's tar,
 //! `index:<the first 58 digits>` for a layer's index, where what could not be pointed to lies.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -139,16 +140,17 @@ impl Store {
         };
         let path = PathBuf::from(self.merged_path(chain));
         let file = File::from(fd);
+        let mut files = HashMap::with_capacity(2 * held.len());
+        for (layer, directory) in held {
+            files.insert(tar_tag(*layer), (*layer, directory, TAR));
+            files.insert(index_tag(*layer), (*layer, directory, INDEX));
+        }
         let mut devices = Vec::new();
         for device in read::devices(&file, &path)? {
-            let found = held.iter().find_map(|(layer, directory)| {
-                let name = file_of(&device, *layer)?;
-                Some((PathBuf::from(self.layer_path(*layer)), directory, name))
-            });
             let foreign =
                 || Error::damaged(path.display(), "it points into another image's layers");
-            let (layer, directory, name) = found.ok_or_else(foreign)?;
-            let path = layer.join(name);
+            let (layer, directory, name) = files.get(&device.tag).ok_or_else(foreign)?;
+            let path = PathBuf::from(self.layer_path(*layer)).join(name);
             match indexed::open(directory, name) {
                 Ok(fd) => devices.push(StoreFile {
                     path,
@@ -172,17 +174,6 @@ impl Store {
     pub(crate) fn merged_path(&self, chain: Digest) -> String {
         let path = self.root().join(merged_name(chain));
         path.display().to_string()
-    }
-}
-
-/// The file of a layer that a device of a merged index stands for.
-fn file_of(device: &Device, layer: DiffId) -> Option<&'static str> {
-    if device.tag == tar_tag(layer) {
-        Some(TAR)
-    } else if device.tag == index_tag(layer) {
-        Some(INDEX)
-    } else {
-        None
     }
 }
 
