@@ -157,9 +157,15 @@ impl Temporary<OwnedFd> {
         }
         rustix::fs::fsync(directory)?;
         let content = self.content.take();
-        let old = dir::open(&self.ingest, &*self.name)?;
-        if lock::try_exclusive(&old)? {
-            self.content = Some(old);
+        match dir::open(&self.ingest, &*self.name) {
+            // A sweep was faster.
+            Err(Errno::NOENT) => {}
+            old => {
+                let old = old?;
+                if lock::try_exclusive(&old)? {
+                    self.content = Some(old);
+                }
+            }
         }
         Ok(content.expect("only publish takes the content"))
     }

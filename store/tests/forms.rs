@@ -143,6 +143,8 @@ fn both_forms_hold_the_same_and_become_each_other() {
         record(&indexed.store, layer)["index"].clone(),
         record(&unpacked.store, layer)["tree"].clone(),
     );
+    let names = |scratch: &Scratch| verify(&scratch.store).verified.entries;
+    assert_eq!((names(&indexed), names(&unpacked)), (14, 14));
     convert(&indexed.store, &one, LayerForm::Unpacked);
     convert(&unpacked.store, &other, LayerForm::Indexed);
     assert_eq!(record(&indexed.store, layer)["tree"], tree);

@@ -29,7 +29,10 @@ pub(super) fn check(
         Some(tar) => read_tar(tar, layer, path, found)?,
         None => None,
     };
-    let entries = built.as_ref().map_or(0, |built| built.entries);
+    let mut entries = 0;
+    if let Some(built) = &built {
+        built.tree.each_name(|_, _| entries += 1);
+    }
     if let Some(index) = &index {
         let compared = match (&tar, &built) {
             (Some(tar), Some(built)) => compare(&built.tree, tar, index)?,
