@@ -280,6 +280,31 @@ fn a_default_acl_is_gone_when_its_directory_is_described_anew() {
 }
 
 #[test]
+fn a_default_acl_stays_when_the_symlink_that_led_to_its_directory_goes() {
+    let tar = Archive::new()
+        .directory("d", 0o755)
+        .symlink("link", "d")
+        .pax(&[("SCHILY.xattr.system.posix_acl_default", ACL)])
+        .directory("link/sub", 0o755)
+        .file("link", b"a file")
+        .finish();
+    let tree = Scratch::new().kept(&tar);
+    let acl = xattr(&tree.path("d/sub"), "system.posix_acl_default");
+    assert_eq!(acl.as_deref(), Some(ACL));
+}
+
+#[test]
+fn a_default_acl_goes_with_its_directory() {
+    let tar = Archive::new()
+        .pax(&[("SCHILY.xattr.system.posix_acl_default", ACL)])
+        .directory("d", 0o755)
+        .symlink("d", "d")
+        .finish();
+    let tree = Scratch::new().kept(&tar);
+    assert!(tree.meta("d").is_symlink());
+}
+
+#[test]
 fn names_may_be_long_and_need_not_be_utf_8() {
     let part = "n".repeat(200);
     let long = format!("{part}/{part}/{part}");

@@ -169,9 +169,10 @@ impl<R: Read> Unpacker<R> {
             .iter()
             .find(|(name, _)| name == metadata::DEFAULT_ACL)
         {
+            let path = self.tree.real_path(path)?;
             self.late.keep(entry, path.len() + value.len())?;
             let acl = DefaultAcl {
-                path: path.to_vec(),
+                path,
                 value: value.clone(),
             };
             self.late.acls.insert(identity, acl);

@@ -237,19 +237,21 @@ impl Tree {
         metadata::set_opaque(self.directory(directory)?.fd(), &entry.name)
     }
 
-    /// Sets a default ACL on a directory, if it is one still.
+    /// Sets a default ACL on a directory, if it is one still and no symlink has taken its place.
     pub(super) fn set_default_acl(
         &mut self,
         path: &[u8],
         identity: Identity,
         value: &[u8],
     ) -> Result<()> {
-        match self.existing(path)? {
-            Some(directory) if directory.identity() == identity => {
-                metadata::set_default_acl(directory.fd(), path, value)
-            }
-            _ => Ok(()),
+        let fd = match self.resolve(path) {
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::NAMETOOLONG) => return Ok(()),
+            result => result.on_entry("open the directory", path)?,
+        };
+        if dir::identity(&fd).on_entry("stat", path)? != identity {
+            return Ok(());
         }
+        metadata::set_default_acl(fd.as_fd(), path, value)
     }
 }
 

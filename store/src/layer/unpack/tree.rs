@@ -5,7 +5,7 @@
 //! (back) when it is closed: no list of directories is kept, whatever their number.
 
 use std::ffi::CString;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{AtFlags, FileType, Mode, ResolveFlags};
 use rustix::io::Errno;
@@ -118,6 +118,24 @@ impl Tree {
         self.directory(path).map(Some)
     }
 
+    /// The path of a directory without symlinks, which later entries may replace; as it was given, if
+    /// it is longer than the kernel tells.
+    pub(super) fn real_path(&mut self, path: &[u8]) -> Result<Vec<u8>> {
+        let on_host = |fd: BorrowedFd<'_>| {
+            let link = format!("/proc/self/fd/{}", fd.as_raw_fd());
+            rustix::fs::readlink(link, Vec::new()).map(CString::into_bytes)
+        };
+        let root = on_host(self.root.as_fd());
+        let Ok(directory) = on_host(self.directory(path)?.fd()) else {
+            return Ok(path.to_vec());
+        };
+        let within = root.ok().and_then(|root| {
+            let within = directory.strip_prefix(&root[..])?;
+            Some(within.strip_prefix(b"/").unwrap_or(within).to_vec())
+        });
+        Ok(within.unwrap_or_else(|| path.to_vec()))
+    }
+
     /// Takes an open directory in. With a time, that is its time from now on; without one it keeps
     /// the one it has.
     pub(super) fn adopt(
@@ -186,7 +204,7 @@ impl Tree {
     }
 
     /// Opens a directory, following symlinks as if the layer's root were the root.
-    fn resolve(&self, path: &[u8]) -> Result<OwnedFd, Errno> {
+    pub(super) fn resolve(&self, path: &[u8]) -> Result<OwnedFd, Errno> {
         let path = if path.is_empty() { b"." } else { path };
         let flags = dir::OPEN_DIR.difference(rustix::fs::OFlags::NOFOLLOW);
         let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
