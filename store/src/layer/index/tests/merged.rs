@@ -12,7 +12,7 @@ use super::trees::Chance;
 use crate::dir;
 use crate::layer::index::merge::{self, merge};
 use crate::layer::index::read::read_file;
-use crate::layer::index::tree::Device;
+use crate::layer::index::tree::{Device, OPAQUE};
 use crate::layer::index::write::{NothingToCopy, write};
 
 #[test]
@@ -68,13 +68,23 @@ fn merge_into(layers: &[Layer], index: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-/// A detached mount of the layers' unpacked trees.
+/// A detached mount of the layers' unpacked trees, and of an empty one at the bottom, since overlayfs
+/// wants two at least.
 fn overlay(layers: &[Layer]) -> OwnedFd {
     use rustix::mount::{fsconfig_create, fsconfig_set_string, fsmount, fsopen};
+    // It does not ask whether a root is opaque.
+    let is_opaque = |layer: &Layer| {
+        let opaque = str::from_utf8(OPAQUE).unwrap();
+        rustix::fs::lgetxattr(layer.unpacked(), opaque, &mut [0; 1][..]).is_ok()
+    };
+    let lowest = layers.iter().rposition(is_opaque).unwrap_or(0);
+    let empty = layers[0].directory().join("empty");
+    std::fs::create_dir(&empty).unwrap();
     let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).unwrap();
-    for layer in layers.iter().rev() {
+    for layer in layers[lowest..].iter().rev() {
         fsconfig_set_string(&context, "lowerdir+", layer.unpacked()).unwrap();
     }
+    fsconfig_set_string(&context, "lowerdir+", empty).unwrap();
     fsconfig_create(&context).unwrap();
     let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY;
     let mount = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes).unwrap();

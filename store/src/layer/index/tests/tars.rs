@@ -69,7 +69,8 @@ fn entry(archive: Archive, chance: &mut Chance) -> Archive {
             })
         }
         11 => {
-            let long = "l".repeat(usize::try_from(1 + chance.below(600)).unwrap());
+            let part = "l".repeat(usize::try_from(1 + chance.below(200)).unwrap());
+            let long = vec![part; *chance.pick(&[1, 1, 3, 19])].join("/");
             archive
                 .pax(&[("linkpath", long.as_bytes())])
                 .raw(&Raw { kind: b'2', ..raw })
