@@ -5,7 +5,7 @@
 //! nobody compresses the same bytes to the same bytes again. An entry of `index.json` whose blobs may
 //! be missing says so (`io.mybox.compressed`), and where it is from (`io.mybox.source`).
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 
 use crate::digest::{DiffId, Digest};
 use crate::error::{Context, Result};
@@ -13,6 +13,7 @@ use crate::image::Image;
 use crate::layout::Store;
 use crate::needs::Root;
 use crate::object::{self, Object};
+use crate::oci::index::may_lack_blobs;
 use crate::survey::Survey;
 use crate::verify::WantedBlob;
 
@@ -20,10 +21,7 @@ impl Survey {
     /// The compressed blobs that can go, each with the entries of the index that need it: every one
     /// of them was pulled, and has the layer that was made of the blob.
     pub(crate) fn droppable(&self) -> BTreeMap<Digest, Vec<Digest>> {
-        let images: HashMap<Digest, &Image> = self
-            .all_images()
-            .map(|image| (image.manifest, image))
-            .collect();
+        let images = self.by_manifest();
         let mut droppable: BTreeMap<Digest, Vec<Digest>> = BTreeMap::new();
         let mut needed = HashSet::new();
         for root in &self.catalog.roots {
@@ -66,11 +64,7 @@ impl Store {
         let names = root.names.iter().filter_map(|name| name.parse().ok());
         let references: Vec<_> = root.source.iter().cloned().chain(names).collect();
         let mut wanted = Vec::new();
-        for layer in root
-            .manifests
-            .iter()
-            .flat_map(|found| &found.manifest.layers)
-        {
+        for layer in root.layers() {
             if self.has_blob(layer.digest)? {
                 continue;
             }
@@ -91,9 +85,10 @@ impl Store {
         layers: impl IntoIterator<Item = (DiffId, Digest)>,
     ) -> Result<HashSet<Digest>> {
         let index = self.index()?;
-        let roots = self.roots(&index);
-        let lean = roots.iter().filter(|root| root.may_lack_blobs);
-        let known: HashSet<Digest> = lean.flat_map(|root| root.blobs.iter().copied()).collect();
+        // Every pull asks: only what may lack something is read.
+        let lean = index.manifests.iter().filter(|entry| may_lack_blobs(entry));
+        let lean = lean.flat_map(|entry| self.root_of(&index, entry).blobs);
+        let known: HashSet<Digest> = lean.collect();
         let mut dispensable = HashSet::new();
         for (layer, blob) in layers {
             let dropped = known.contains(&blob) && !self.has_blob(blob)?;
@@ -106,11 +101,7 @@ impl Store {
 
     /// Whether blobs of an entry's layers are missing.
     pub(crate) fn lacks_blobs(&self, root: &Root) -> Result<bool> {
-        for layer in root
-            .manifests
-            .iter()
-            .flat_map(|found| &found.manifest.layers)
-        {
+        for layer in root.layers() {
             if !self.has_blob(layer.digest)? {
                 return Ok(true);
             }

@@ -26,7 +26,6 @@ use crate::layer::index::merge::{self, merge};
 use crate::layer::index::tree::Device;
 use crate::layer::index::{read, write};
 use crate::layer::indexed::{self, INDEX, TAR};
-use crate::layer::record::Laid;
 use crate::layout::{IMAGES, Store};
 use crate::lock::{self, SingleFlight};
 use crate::object::{merged_file, merged_name};
@@ -94,7 +93,7 @@ impl Store {
             return Ok(None);
         };
         let mut bytes = io::Cursor::new(Vec::new());
-        write::write(&merge(trees), &NothingToCopy, &mut bytes)?;
+        write::write(&merge(trees), &write::NothingToCopy, &mut bytes)?;
         Ok(Some(bytes.into_inner()))
     }
 
@@ -102,18 +101,15 @@ impl Store {
     fn indexed_trees(&self, layers: &[DiffId]) -> Result<Option<Vec<merge::Layer>>> {
         let mut trees = Vec::with_capacity(layers.len());
         for layer in layers {
-            let Some(held) = self.hold_layer_with_record(*layer)? else {
+            let Some(directory) = self.hold_indexed(*layer)? else {
                 return Ok(None);
             };
-            if !matches!(held.record.laid, Laid::Indexed { .. }) {
-                return Ok(None);
-            }
             let path = PathBuf::from(self.layer_path(*layer));
-            let mut tree = indexed::tree(&held.directory, &path)?;
+            let mut tree = indexed::tree(&directory, &path)?;
             for device in &mut tree.devices {
                 device.tag = tar_tag(*layer);
             }
-            let length = rustix::fs::statat(&held.directory, INDEX, AtFlags::empty())
+            let length = rustix::fs::statat(&directory, INDEX, AtFlags::empty())
                 .on_path("stat the index of", &path)?
                 .st_size;
             let index = Device {
@@ -174,15 +170,6 @@ impl Store {
     pub(crate) fn merged_path(&self, chain: Digest) -> String {
         let path = self.root().join(merged_name(chain));
         path.display().to_string()
-    }
-}
-
-/// Merged trees point only to what other indexes have pointed to.
-struct NothingToCopy;
-
-impl write::ReadAt for NothingToCopy {
-    fn read_exact_at(&self, _: u16, _: &mut [u8], _: u64) -> io::Result<()> {
-        Err(io::Error::other("a merged index has no data of its own"))
     }
 }
 

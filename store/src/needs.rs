@@ -12,11 +12,13 @@
 //! A manifest that an index names and the store does not have is no damage: other tools copy single
 //! platforms of an index.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use crate::digest::Digest;
 use crate::error::{Error, Result};
+use crate::image::Image;
 use crate::layout::Store;
+use crate::object::Object;
 use crate::oci::document::Document;
 use crate::oci::index::{self, Index};
 use crate::oci::manifest::{Descriptor, Manifest};
@@ -87,6 +89,19 @@ impl Root {
     /// The digests of the images' manifests.
     pub(crate) fn manifests(&self) -> impl Iterator<Item = Digest> {
         self.manifests.iter().map(|found| found.descriptor.digest)
+    }
+
+    /// Blobs, and what was laid down of its images, which stand here by their manifests.
+    pub(crate) fn objects(&self, images: &HashMap<Digest, &Image>) -> HashSet<Object> {
+        let blobs = self.blobs.iter().map(|digest| Object::Blob(*digest));
+        let images = self.manifests().filter_map(|one| images.get(&one).copied());
+        blobs.chain(images.flat_map(Image::laid_down)).collect()
+    }
+
+    /// The descriptors of its images' layers.
+    pub(crate) fn layers(&self) -> impl Iterator<Item = &Descriptor> {
+        let manifests = self.manifests.iter();
+        manifests.flat_map(|found| &found.manifest.layers)
     }
 
     fn need(&mut self, blob: Digest) -> bool {

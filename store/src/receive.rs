@@ -115,12 +115,12 @@ impl Store {
         let before = locked
             .index
             .add(descriptor, reference.map(ToString::to_string).as_deref());
-        if self.lacks_blobs(&self.root_of(&locked.index, &entry))? {
+        let root = self.root_of(&locked.index, &entry);
+        if self.lacks_blobs(&root)? {
             locked.index.allow_dropped(entry.digest);
         }
         locked.save()?;
         // That it was brought again is a use, even if all of it was here.
-        let root = self.root_of(&locked.index, &entry);
         for manifest in root.manifests() {
             self.touch_manifest(manifest)?;
         }

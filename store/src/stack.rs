@@ -30,9 +30,8 @@ pub struct Stack {
 
 impl Stack {
     /// What to stack, in the image's order: base first. Where all layers are indexed that is one index,
-    /// merged of theirs. Of a layer that the image has several times
-    /// only the topmost is there: it hides all that the others would show, and overlayfs takes no
-    /// directory twice.
+    /// merged of theirs. Of a layer that the image has several times only the topmost is there: it hides
+    /// all that the others would show, and overlayfs takes no directory twice.
     pub fn layers(&self) -> &[Lower] {
         &self.layers
     }
@@ -76,7 +75,7 @@ pub struct StoreFile {
 }
 
 impl Store {
-    /// Holds an image and its layers. One that is missing is unpacked again from its blob.
+    /// Holds an image and its layers. One that is missing is laid down again from its blob.
     pub fn stack(&self, image: &Image) -> Result<Stack> {
         let manifest = self.hold_blob(image.manifest)?;
         // Removed since it was found.

@@ -2,7 +2,7 @@
 //! views of the cache show. No blob is read but manifests and configs, and no tree is walked: the
 //! record of a layer says what was allocated for it.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 use std::time::SystemTime;
 
@@ -143,6 +143,12 @@ impl Survey {
     /// not there.
     pub fn bytes(&self, object: Object) -> u64 {
         self.objects.get(&object).map_or(0, Measured::whole)
+    }
+
+    /// The images by their manifests, those too that only containers know.
+    pub(crate) fn by_manifest(&self) -> HashMap<Digest, &Image> {
+        let images = self.all_images();
+        images.map(|image| (image.manifest, image)).collect()
     }
 
     /// When the entry's images were last used.

@@ -253,17 +253,14 @@ impl Survey {
     /// What the other entries need when the plan's images are gone.
     fn needed_without(&self, plan: &GcPlan) -> HashMap<Object, Digest> {
         let going: HashSet<Digest> = plan.images.iter().map(|image| image.digest).collect();
-        let images = self.catalog.images.iter().chain(&self.unlisted);
-        let images: HashMap<Digest, _> = images.map(|one| (one.manifest, one)).collect();
+        let images = self.by_manifest();
         let mut needed = HashMap::new();
         for root in &self.catalog.roots {
             if going.contains(&root.digest()) {
                 continue;
             }
-            let blobs = root.blobs.iter().map(|blob| Object::Blob(*blob));
-            let images = root.manifests().filter_map(|one| images.get(&one));
-            let laid_down = images.flat_map(|image| image.laid_down());
-            needed.extend(blobs.chain(laid_down).map(|object| (object, root.digest())));
+            let objects = root.objects(&images).into_iter();
+            needed.extend(objects.map(|object| (object, root.digest())));
         }
         needed
     }

@@ -35,13 +35,11 @@ enum Candidate<'a> {
 
 impl<'a> Planner<'a> {
     pub(super) fn new(store: &'a Store, survey: &'a Survey, options: &'a GcOptions) -> Self {
-        let images = survey.catalog.images.iter().chain(&survey.unlisted);
-        let images = images.map(|image| (image.manifest, image)).collect();
         let mut planner = Self {
             store,
             survey,
             options,
-            images,
+            images: survey.by_manifest(),
             needs: HashMap::new(),
             plan: GcPlan {
                 version: VERSION,
@@ -55,7 +53,7 @@ impl<'a> Planner<'a> {
             left: survey.total(),
         };
         for root in &survey.catalog.roots {
-            for object in planner.objects_of(root) {
+            for object in root.objects(&planner.images) {
                 *planner.needs.entry(object).or_default() += 1;
             }
         }
@@ -85,16 +83,6 @@ impl<'a> Planner<'a> {
             }
         }
         Ok(self.plan)
-    }
-
-    /// Objects that an entry needs, each once.
-    fn objects_of(&self, root: &Root) -> HashSet<Object> {
-        let blobs = root.blobs.iter().map(|digest| Object::Blob(*digest));
-        let manifests = root.manifests();
-        let images = manifests.filter_map(|manifest| self.images.get(&manifest));
-        blobs
-            .chain(images.flat_map(|image| image.laid_down()))
-            .collect()
     }
 
     /// Downloads nobody has touched since; all that nobody works on if that is not said.
@@ -206,7 +194,7 @@ impl<'a> Planner<'a> {
 
     /// Takes an entry and all that only it still needs, unless some process has any of that in use.
     fn doom_image(&mut self, root: &Root, used: SystemTime, why: WhyGone) -> Result<()> {
-        let mut objects: Vec<Object> = self.objects_of(root).into_iter().collect();
+        let mut objects: Vec<Object> = root.objects(&self.images).into_iter().collect();
         objects.sort();
         let survey = self.survey;
         let going: Vec<(Object, &Measured)> = objects

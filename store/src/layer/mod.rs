@@ -15,7 +15,6 @@
 
 pub(crate) mod content;
 pub(crate) mod form;
-#[allow(dead_code, reason = "being built")]
 pub(crate) mod index;
 pub(crate) mod indexed;
 pub(crate) mod inflate;
@@ -45,7 +44,7 @@ use source::Source;
 /// A layer that nobody removes while this lives.
 pub struct HeldLayer {
     /// Carries the lock.
-    pub(crate) directory: OwnedFd,
+    _directory: OwnedFd,
     pub(crate) record: Record,
 }
 
@@ -92,7 +91,7 @@ impl Store {
         };
         Ok(Some(HeldLayer {
             record: self.record_of(&directory, layer)?,
-            directory,
+            _directory: directory,
         }))
     }
 
@@ -138,7 +137,10 @@ impl Store {
             .publish(self.layers(), &layer.hex())
             .on("publish", path)?;
         self.share(&directory)?;
-        Ok(HeldLayer { directory, record })
+        Ok(HeldLayer {
+            _directory: directory,
+            record,
+        })
     }
 
     /// Makes a layer's directory in `ingest/`, whole and flushed. A layer that no index can hold is

@@ -1,6 +1,6 @@
 //! Names of entries: cleaned, and told apart from whiteouts. No system calls.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, show};
 
 const WHITEOUT: &[u8] = b".wh.";
 const AUFS: &[u8] = b".wh..wh.";
@@ -69,6 +69,21 @@ pub(crate) fn join(parent: &[u8], name: &[u8]) -> Vec<u8> {
     } else {
         [parent, b"/", name].concat()
     }
+}
+
+/// The components of a path or link target, last first.
+pub(crate) fn components(path: &[u8]) -> Vec<Vec<u8>> {
+    path.split(|byte| *byte == b'/')
+        .filter(|part| !part.is_empty() && *part != b".")
+        .map(<[u8]>::to_vec)
+        .rev()
+        .collect()
+}
+
+/// Of a hardlink whose target never came.
+pub(crate) fn link_to_nothing(path: &[u8], target: &[u8]) -> Error {
+    let reason = format!("a hardlink to {}, which is not in the layer", show(target));
+    Error::bad_entry(path, reason)
 }
 
 /// Drops `.`, empty components and a leading slash, as GNU tar does; refuses `..`, which no packer

@@ -206,11 +206,7 @@ impl<R: Read> Unpacker<R> {
                 }
             }
             if missing.len() == before {
-                let reason = format!(
-                    "a hardlink to {}, which is not in the layer",
-                    show(&missing[0].target)
-                );
-                return Err(Error::bad_entry(&missing[0].path, reason));
+                return Err(name::link_to_nothing(&missing[0].path, &missing[0].target));
             }
             links = missing;
         }

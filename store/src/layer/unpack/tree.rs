@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use super::metadata;
 use crate::dir;
 use crate::error::{Context, Error, Result};
-use crate::layer::name::{join, split};
+use crate::layer::name::{components, join, split};
 use crate::time::Time;
 
 /// How many directories are open at most.
@@ -286,13 +286,4 @@ impl Tree {
         }
         Ok(fd)
     }
-}
-
-/// The components of a path or link target, last first.
-fn components(path: &[u8]) -> Vec<Vec<u8>> {
-    path.split(|byte| *byte == b'/')
-        .filter(|part| !part.is_empty() && *part != b".")
-        .map(<[u8]>::to_vec)
-        .rev()
-        .collect()
 }

@@ -2,7 +2,7 @@
 
 use super::Builder;
 use crate::archive::Entry;
-use crate::error::{Error, Result, show};
+use crate::error::{Error, Result};
 use crate::layer::index::tree::NodeId;
 use crate::layer::name::{self, Place, split};
 
@@ -56,11 +56,7 @@ impl Builder {
                 }
             }
             if missing.len() == before {
-                let reason = format!(
-                    "a hardlink to {}, which is not in the layer",
-                    show(&missing[0].target)
-                );
-                return Err(Error::bad_entry(&missing[0].path, reason));
+                return Err(name::link_to_nothing(&missing[0].path, &missing[0].target));
             }
             links = missing;
         }

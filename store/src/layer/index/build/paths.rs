@@ -7,6 +7,7 @@ use rustix::io::Errno;
 use super::Builder;
 use crate::error::{Error, Result};
 use crate::layer::index::tree::{Kind, LONGEST_COMPONENT, Node, NodeId};
+use crate::layer::name::components;
 
 /// As many symlinks as the kernel follows in one path.
 const MOST_LINKS: usize = 40;
@@ -109,13 +110,4 @@ pub(super) fn check_component(name: &[u8], entry: &[u8]) -> Result<()> {
         return Err(Error::entry_io(entry, "create", Errno::NAMETOOLONG));
     }
     Ok(())
-}
-
-/// The components of a path or link target, last first.
-fn components(path: &[u8]) -> Vec<Vec<u8>> {
-    path.split(|byte| *byte == b'/')
-        .filter(|part| !part.is_empty() && *part != b".")
-        .map(<[u8]>::to_vec)
-        .rev()
-        .collect()
 }

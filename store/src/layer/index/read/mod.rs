@@ -20,6 +20,7 @@ use content::Place;
 type Parsed<T> = std::result::Result<T, String>;
 
 /// Reads the tree out of an index. What of the data area `index` has is not looked at.
+#[cfg(any(test, fuzzing))]
 pub(crate) fn read(index: &[u8]) -> Result<Tree> {
     parse(index).map_err(|reason| Error::damaged("an index", reason))
 }
