@@ -1,6 +1,6 @@
 # Each recipe is what one could type. As root, on Debian or Ubuntu, with Rust installed.
 
-.PHONY: demo test lint bench vm-test
+.PHONY: demo test lint bench vm-test man
 
 # What a container is, shown: a root filesystem, an image, a run with network and limits.
 demo:
@@ -27,6 +27,7 @@ bench:
 	fixtures/install-tools.sh test
 	cargo build --release --locked
 	unshare --net cargo bench --locked --offline --bench start
+	unshare --net cargo bench --locked --offline --bench many
 	cargo bench --locked --offline --bench cache
 	unshare --net --mount sh -c 'ip link set lo up && cargo bench --locked --offline --bench pull'
 
@@ -34,3 +35,8 @@ bench:
 vm-test:
 	fixtures/install-tools.sh test
 	cargo test --locked --test behaviour -- vm::
+
+# A man page a verb, in target/man.
+man:
+	cargo build --release --locked
+	target/release/mybox man target/man

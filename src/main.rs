@@ -15,11 +15,23 @@ mod error; //      what the user sees
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    if life::monitor::is_wanted() {
+        return monitor();
+    }
     match cli::run() {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {
             failure.show();
             ExitCode::from(failure.code)
         }
+    }
+}
+
+/// The one role that is no command: a container's monitor. There is nobody to tell what goes wrong; the
+/// next command finds the container without it, and takes it down.
+fn monitor() -> ExitCode {
+    match life::monitor::run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
     }
 }

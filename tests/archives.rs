@@ -8,20 +8,6 @@ use crate::harness::{Cmd, Rootfs, Sandbox};
 
 const FORMATS: [&str; 2] = ["oci-archive", "docker-archive"];
 
-/// Podman, with everything it keeps in the sandbox.
-fn podman(sandbox: &Sandbox) -> Cmd {
-    let place = |name: &str| sandbox.scratch().join(name);
-    Cmd::new("podman")
-        .arg("--root")
-        .arg(place("podman"))
-        .arg("--runroot")
-        .arg(place("podman-run"))
-        .arg("--tmpdir")
-        .arg(place("podman-tmp"))
-        .args(["--storage-driver", "vfs", "--events-backend", "none"])
-        .args(["--cgroup-manager", "cgroupfs"])
-}
-
 #[track_caller]
 fn inspect(sandbox: &Sandbox, name: &str) -> Value {
     let documents = sandbox.mybox(["inspect", name]).run().ok().stdout_json();
@@ -72,15 +58,18 @@ fn what_mybox_saves_podman_loads_and_saves_for_mybox_again() {
     let id = id(&sandbox, "app:1.0");
     for format in FORMATS {
         let ours = save(&sandbox, format, "app:1.0");
-        podman(&sandbox).args(["load", "-i"]).arg(&ours).run().ok();
+        sandbox.podman().args(["load", "-i"]).arg(&ours).run().ok();
         let name = "docker.io/library/app:1.0";
-        let found = podman(&sandbox)
+        let found = sandbox
+            .podman()
             .args(["images", "--quiet", "--no-trunc", name])
             .run();
         assert_eq!(found.ok().line(), id, "{format}");
         for theirs in FORMATS {
             let file = sandbox.scratch().join("podman.tar");
-            let save = podman(&sandbox).args(["save", "--quiet", "--format", theirs, "-o"]);
+            let save = sandbox
+                .podman()
+                .args(["save", "--quiet", "--format", theirs, "-o"]);
             save.arg(&file).arg(name).run().ok();
             let other = Sandbox::new("loading");
             let loaded = load(&other, &file);
@@ -89,7 +78,8 @@ fn what_mybox_saves_podman_loads_and_saves_for_mybox_again() {
             runs(&other, "app:1.0");
             std::fs::remove_file(file).expect("podman's archive");
         }
-        podman(&sandbox)
+        sandbox
+            .podman()
             .args(["rmi", "--all", "--force"])
             .run()
             .ok();

@@ -532,9 +532,10 @@ fn df_counts_every_byte_once() {
         .root()
         .join(format!("ingest/{}.partial", "ab".repeat(32)));
     std::fs::write(&partial, [7; 50_000]).expect("a download");
+    let created = sandbox.mybox(["volume", "create", "data"]).run().ok();
+    drop(created);
     let volume = sandbox.root().join("volumes/data");
-    std::fs::create_dir_all(&volume).expect("a volume");
-    std::fs::write(volume.join("file"), [7; 30_000]).expect("a file");
+    std::fs::write(volume.join("data/file"), [7; 30_000]).expect("a file");
     let directory = std::fs::File::open(sandbox.root()).expect("the root");
     rustix::fs::syncfs(&directory).expect("sync");
     let document = json_of(&sandbox, ["df", "--json"]);
@@ -663,7 +664,7 @@ fn why_tells_everything_that_keeps_a_layer_and_when_nothing_does() {
     let text = sandbox.mybox(["why", &python]).run().ok().stdout();
     for line in [
         "layer 2/2 of python:3",
-        "which container web is made of",
+        "which container web has",
         "layer 2/3 of app:1",
         "which is pinned",
         "gc keeps it",

@@ -10,23 +10,11 @@ use tar::EntryType;
 
 use crate::harness::{Cmd, Rootfs, Sandbox};
 
-fn tiny(name: &str) -> Sandbox {
-    let sandbox = Sandbox::new(name);
-    sandbox.import_tiny();
-    sandbox
-}
-
 /// What a command says in a container of `tiny` with these flags.
 #[track_caller]
 fn say(sandbox: &Sandbox, flags: &[&str], command: &[&str]) -> String {
     let run = sandbox.run(flags).arg("tiny").args(command);
     run.run().ok().line()
-}
-
-#[track_caller]
-fn report(sandbox: &Sandbox, flags: &[&str]) -> Report {
-    let run = sandbox.run(flags).args(["tiny", "probe", "report"]);
-    run.run().ok().report()
 }
 
 /// What `lstat` says of each path, in a container with these flags.
@@ -83,7 +71,7 @@ fn layers_stack_in_the_images_order_and_take_away_what_they_say() {
         (&"dir".into(), &0o700.into())
     );
     // The lower directories are the image's layers, the topmost first.
-    let report = report(&sandbox, &[]);
+    let report = sandbox.report(&[]);
     let inspected = sandbox.mybox(["inspect", "tiny"]).run().ok().stdout_json();
     let layers = inspected[0]["layers"].as_array().expect("layers");
     let order: Vec<usize> = layers
@@ -158,13 +146,13 @@ fn writes_land_in_the_upper_directory_and_never_in_the_image() {
 
 #[test]
 fn only_what_is_thrown_away_anyway_is_not_flushed() {
-    let sandbox = tiny("volatile");
+    let sandbox = Sandbox::tiny("volatile");
     // Linux 6.13 and later write it in the second way.
     let is_volatile = |report: &Report| {
         let root = mount(report, "/");
         root.has("volatile") || root.has("fsync=volatile")
     };
-    assert!(is_volatile(&report(&sandbox, &[])));
+    assert!(is_volatile(&sandbox.report(&[])));
     let run = [
         "run",
         "--network",
@@ -182,7 +170,7 @@ fn only_what_is_thrown_away_anyway_is_not_flushed() {
 
 #[test]
 fn a_volume_shows_a_directory_of_the_host_for_reading_and_writing() {
-    let sandbox = tiny("volume");
+    let sandbox = Sandbox::tiny("volume");
     let source = sandbox.scratch();
     std::fs::write(source.join("from-host"), "hello").expect("a file");
     let volume = format!("{}:/not/there/yet", text(&source));
@@ -212,7 +200,7 @@ fn a_volume_shows_a_directory_of_the_host_for_reading_and_writing() {
 
 #[test]
 fn a_read_only_volume_is_read_only_with_all_that_is_mounted_in_it() {
-    let sandbox = tiny("rovolume");
+    let sandbox = Sandbox::tiny("rovolume");
     let source = sandbox.scratch();
     std::fs::create_dir(source.join("sub")).expect("a directory");
     let script =
@@ -252,7 +240,7 @@ fn a_read_only_volume_is_read_only_with_all_that_is_mounted_in_it() {
 
 #[test]
 fn a_single_file_can_be_a_volume() {
-    let sandbox = tiny("filevolume");
+    let sandbox = Sandbox::tiny("filevolume");
     let source = sandbox.scratch().join("settings");
     std::fs::write(&source, "mine\n").expect("a file");
     for target in ["/etc/passwd", "/new/settings", "/etc/resolv.conf"] {
@@ -268,7 +256,7 @@ fn a_single_file_can_be_a_volume() {
 
 #[test]
 fn a_volume_that_cannot_be_mounted_is_named() {
-    let sandbox = tiny("badvolume");
+    let sandbox = Sandbox::tiny("badvolume");
     let source = sandbox.scratch();
     std::fs::write(source.join("file"), "").expect("a file");
     let missing = format!("{}/missing:/data", text(&source));
@@ -296,7 +284,7 @@ fn a_volume_that_cannot_be_mounted_is_named() {
 
 #[test]
 fn volumes_in_volumes_are_mounted_outside_in_whatever_their_order() {
-    let sandbox = tiny("nested");
+    let sandbox = Sandbox::tiny("nested");
     let source = sandbox.scratch();
     std::fs::create_dir_all(source.join("outer/inner")).expect("directories");
     std::fs::write(source.join("outer/file"), "outer").expect("a file");
@@ -309,7 +297,7 @@ fn volumes_in_volumes_are_mounted_outside_in_whatever_their_order() {
         "--tmpfs",
         "/data/inner",
     ];
-    let report = report(&sandbox, &flags);
+    let report = sandbox.report(&flags);
     assert_eq!(mount(&report, "/data/inner").fstype, "tmpfs");
     assert_eq!(mount(&report, "/data/inner/most").fstype, "tmpfs");
     assert_eq!(say(&sandbox, &flags, &["ls", "/data"]), "file\ninner");
@@ -323,15 +311,12 @@ fn a_tmpfs_is_empty_private_and_limited_as_asked() {
         Rootfs::tiny().dir("cache", 0o755).file("cache/file", ""),
     );
     assert_eq!(say(&sandbox, &["--tmpfs", "/cache"], &["ls", "/cache"]), "");
-    let report = report(
-        &sandbox,
-        &[
-            "--tmpfs",
-            "/cache",
-            "--tmpfs",
-            "/b:size=64k,mode=700,exec,suid,dev,uid=1000",
-        ],
-    );
+    let report = sandbox.report(&[
+        "--tmpfs",
+        "/cache",
+        "--tmpfs",
+        "/b:size=64k,mode=700,exec,suid,dev,uid=1000",
+    ]);
     let plain = mount(&report, "/cache");
     for option in ["rw", "nosuid", "nodev", "noexec"] {
         assert!(plain.has(option), "{option}: {plain:?}");
@@ -362,7 +347,7 @@ fn a_tmpfs_is_empty_private_and_limited_as_asked() {
 
 #[test]
 fn a_read_only_root_can_be_written_nowhere_but_on_mounts_of_the_users() {
-    let sandbox = tiny("readonly");
+    let sandbox = Sandbox::tiny("readonly");
     let source = sandbox.scratch();
     let volume = format!("{}:/data", text(&source));
     let flags = ["--read-only", "--tmpfs", "/tmp", "-v", &volume];
@@ -388,7 +373,7 @@ fn a_read_only_root_can_be_written_nowhere_but_on_mounts_of_the_users() {
         say(&sandbox, &[], &["probe", "try-write", "/etc/hosts"]),
         "ok"
     );
-    assert!(mount(&report(&sandbox, &flags), "/").has("ro"));
+    assert!(mount(&sandbox.report(&flags), "/").has("ro"));
     // What the image lacks is made before the root closes.
     let made = say(&sandbox, &["--read-only", "-w", "/not/there"], &["ls"]);
     assert_eq!(made, "");
@@ -396,7 +381,7 @@ fn a_read_only_root_can_be_written_nowhere_but_on_mounts_of_the_users() {
 
 #[test]
 fn what_tells_of_the_host_is_hidden_and_what_changes_it_is_read_only() {
-    let sandbox = tiny("masked");
+    let sandbox = Sandbox::tiny("masked");
     let hidden_files = [
         "/proc/kcore",
         "/proc/keys",
@@ -439,7 +424,7 @@ fn what_tells_of_the_host_is_hidden_and_what_changes_it_is_read_only() {
         let answer = say(&sandbox, &[], &["probe", "try-write", path]);
         assert_eq!(answer, "EROFS", "{path}");
     }
-    let report = report(&sandbox, &[]);
+    let report = sandbox.report(&[]);
     for path in [
         "/proc/bus",
         "/proc/fs",
@@ -471,7 +456,7 @@ fn dev_holds_the_harmless_devices_and_the_usual_links_and_nothing_else() {
         .dir("dev", 0o755)
         .file("dev/of-the-image", "");
     sandbox.import("tiny", rootfs);
-    let dev = report(&sandbox, &[]).dev;
+    let dev = sandbox.report(&[]).dev;
     let devices = [
         ("/dev/full", (1, 7)),
         ("/dev/null", (1, 3)),
@@ -510,7 +495,7 @@ fn dev_holds_the_harmless_devices_and_the_usual_links_and_nothing_else() {
     assert_eq!(dev["/dev/shm"].mode, 0o1777);
     let count = devices.len() + links.len() + directories.len();
     assert_eq!(dev.len(), count, "{:?}", dev.keys());
-    assert!(report(&sandbox, &["-t"]).dev.contains_key("/dev/console"));
+    assert!(sandbox.report(&["-t"]).dev.contains_key("/dev/console"));
     for user in ["root", "alice"] {
         for path in ["/dev/null", "/dev/zero", "/dev/shm/x", "/dev/full"] {
             let expected = if path == "/dev/full" { "ENOSPC" } else { "ok" };
@@ -520,7 +505,7 @@ fn dev_holds_the_harmless_devices_and_the_usual_links_and_nothing_else() {
             );
         }
     }
-    let report = report(&sandbox, &[]);
+    let report = sandbox.report(&[]);
     for (path, fstype) in [
         ("/dev", "tmpfs"),
         ("/dev/pts", "devpts"),
@@ -535,8 +520,8 @@ fn dev_holds_the_harmless_devices_and_the_usual_links_and_nothing_else() {
 
 #[test]
 fn sys_is_read_only_and_shows_the_containers_own_network_and_cgroup() {
-    let sandbox = tiny("sys");
-    let report = report(&sandbox, &[]);
+    let sandbox = Sandbox::tiny("sys");
+    let report = sandbox.report(&[]);
     let sys = mount(&report, "/sys");
     assert_eq!(sys.fstype, "sysfs");
     for option in ["ro", "nosuid", "nodev", "noexec"] {
@@ -579,7 +564,7 @@ fn etc_has_the_containers_own_hostname_hosts_and_resolv_conf() {
         "--dns",
         "9.9.9.9",
     ];
-    let etc = report(&sandbox, &flags).etc;
+    let etc = sandbox.report(&flags).etc;
     assert_eq!(etc["/etc/hostname"], "box\n");
     let hosts = &etc["/etc/hosts"];
     for (address, name) in [("127.0.0.1", "localhost"), ("10.9.8.7", "db")] {
@@ -599,7 +584,7 @@ fn etc_has_the_containers_own_hostname_hosts_and_resolv_conf() {
 
 #[test]
 fn no_mount_of_a_container_shows_on_the_host_or_the_other_way_round() {
-    let sandbox = tiny("hidden");
+    let sandbox = Sandbox::tiny("hidden");
     let source = sandbox.scratch();
     let volume = format!("{}:/data", text(&source));
     let command = ["tiny", "probe", "trap", "TERM"];
@@ -629,8 +614,9 @@ fn no_mount_of_a_container_shows_on_the_host_or_the_other_way_round() {
 
 #[test]
 fn a_container_has_no_mounts_but_its_own() {
-    let sandbox = tiny("own");
-    let mut targets: Vec<String> = report(&sandbox, &[])
+    let sandbox = Sandbox::tiny("own");
+    let mut targets: Vec<String> = sandbox
+        .report(&[])
         .mounts
         .into_iter()
         .map(|mount| mount.target)

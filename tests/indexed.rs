@@ -449,6 +449,37 @@ fn indexed_and_unpacked_layers_stack_together() {
     end(running);
 }
 
+/// Overlayfs by itself does not ask a layer's root.
+#[test]
+fn a_layer_whose_root_is_opaque_hides_all_below() {
+    let sandbox = Sandbox::new("opaque-root");
+    let base = || Rootfs::tiny().file("below", "").dir("etc", 0o755);
+    let opaque = || Rootfs::tiny().file(".wh..wh..opq", "").file("middle", "");
+    let top = || Rootfs::empty().file("top", "");
+    sandbox.add_layers("below", [base()]);
+    sandbox.add_layers("two", [base(), opaque()]);
+    sandbox.add_layers("img", [base(), opaque(), top()]);
+    let seen = |image: &str, form: &str| {
+        let list = sandbox.run([image, "probe", "ls", "/"]);
+        let list = list.env("MYBOX_LAYER_FORM", form).run().ok().stdout();
+        let mut seen: Vec<String> = list.lines().map(str::to_owned).collect();
+        seen.retain(|name| ["below", "middle", "top"].contains(&&**name));
+        seen
+    };
+    for forms in [
+        ["indexed", "unpacked", "indexed"],
+        ["unpacked", "indexed", "unpacked"],
+        ["unpacked", "unpacked", "unpacked"],
+        ["indexed", "indexed", "indexed"],
+    ] {
+        drop(std::fs::remove_dir_all(sandbox.root().join("layers")));
+        std::fs::create_dir(sandbox.root().join("layers")).unwrap();
+        assert_eq!(seen("below", forms[0]), ["below"], "{forms:?}");
+        assert_eq!(seen("two", forms[1]), ["middle"], "{forms:?}");
+        assert_eq!(seen("img", forms[2]), ["middle", "top"], "{forms:?}");
+    }
+}
+
 /// `tar --one-file-system` and `du -x` go by it.
 #[test]
 fn all_of_the_root_is_one_file_system() {

@@ -204,6 +204,36 @@ fn a_terminal_that_hangs_up_ends_the_container_and_leaves_nothing() {
     ground.assert_as_before();
 }
 
+/// A run that strace(1) sends a signal to at a call, as `rmdir:signal=SIGINT:when=1`.
+fn traced(ground: &Ground, signal_at: &str, words: &[&str]) -> Cmd {
+    let (call, _) = signal_at.split_once(':').expect("a call");
+    let (trace, inject) = (format!("trace={call}"), format!("inject={signal_at}"));
+    let strace = ground.sandbox.host().command("strace");
+    strace
+        .args(["-o", "/dev/null", "-e", &trace, "-e", &inject])
+        .arg(env!("CARGO_BIN_EXE_mybox"))
+        .args(["run", "--rm", "tiny"])
+        .args(words)
+        .env("MYBOX_ROOT", ground.sandbox.root())
+        .env("MYBOX_RUN_ROOT", ground.sandbox.run_root())
+        .env("MYBOX_BRIDGE", ground.sandbox.bridge())
+        .env("MYBOX_LAYER_FORM", ground.sandbox.layer_form())
+}
+
+/// A second Ctrl-C, or the second SIGHUP of a terminal that went away: strace(1) sends it as the first group
+/// of the container is about to be removed.
+#[test]
+fn a_signal_while_a_container_is_taken_down_changes_nothing() {
+    let ground = Ground::new("taken-down");
+    for signal in ["INT", "TERM", "HUP"] {
+        let signal_at = format!("rmdir:signal=SIG{signal}:when=1");
+        let run = traced(&ground, &signal_at, &["probe", "exit", "3"]);
+        drop(run.run().code(3));
+        ground.sandbox.assert_nothing_runs();
+    }
+    ground.assert_as_before();
+}
+
 /// strace(1) sends the signal as mybox enters one of the calls of the start. Whether it still ends
 /// mybox itself, or the start, or the command that was just executed, all of it ends.
 #[test]
@@ -222,17 +252,8 @@ fn a_signal_at_any_stage_of_the_start_leaves_nothing() {
             "sendmsg:when=1",
         ] {
             let (name, when) = call.split_once(':').expect("a call");
-            let inject = format!("inject={name}:signal=SIG{signal}:{when}");
-            let trace = format!("trace={name}");
-            let strace = ["strace", "-o", "/dev/null", "-e", &trace, "-e", &inject];
-            let run = ground.sandbox.host().command(strace[0]).args(&strace[1..]);
-            let run = run
-                .arg(env!("CARGO_BIN_EXE_mybox"))
-                .args(["run", "--rm", "tiny", "sleep", "infinity"])
-                .env("MYBOX_ROOT", ground.sandbox.root())
-                .env("MYBOX_RUN_ROOT", ground.sandbox.run_root())
-                .env("MYBOX_BRIDGE", ground.sandbox.bridge())
-                .env("MYBOX_LAYER_FORM", ground.sandbox.layer_form());
+            let signal_at = format!("{name}:signal=SIG{signal}:{when}");
+            let run = traced(&ground, &signal_at, &["sleep", "infinity"]);
             let ended = run.run();
             let number = match signal {
                 "INT" => 2,

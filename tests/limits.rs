@@ -8,22 +8,10 @@ use rustix::process::Signal;
 
 use crate::harness::{Cmd, Host, Output, PrivateHost, Rootfs, Sandbox};
 
-#[track_caller]
-fn sandbox(name: &str) -> Sandbox {
-    let sandbox = Sandbox::new(name);
-    sandbox.import_tiny();
-    sandbox
-}
-
 /// `mybox run --rm --network none FLAGS tiny probe WORDS`.
 fn run(sandbox: &Sandbox, flags: &[&str], words: &[&str]) -> Cmd {
     let run = sandbox.mybox(["run", "--rm", "--network", "none"]);
     run.args(flags).args(["tiny", "probe"]).args(words)
-}
-
-#[track_caller]
-fn report(sandbox: &Sandbox, flags: &[&str]) -> Report {
-    run(sandbox, flags, &["report"]).run().ok().report()
 }
 
 /// Fails unless a limit is in force, under its name in v1 or its name in v2, whichever this host
@@ -38,8 +26,8 @@ fn assert_limit(report: &Report, v1: (&str, &str), v2: (&str, &str)) {
 
 #[test]
 fn a_memory_limit_is_seen_from_inside() {
-    let sandbox = sandbox("memory");
-    let report = report(&sandbox, &["-m", "64m", "--memory-swap", "96m"]);
+    let sandbox = Sandbox::tiny("memory");
+    let report = sandbox.report(&["-m", "64m", "--memory-swap", "96m"]);
     assert_limit(
         &report,
         ("memory.limit_in_bytes", "67108864"),
@@ -55,8 +43,8 @@ fn a_memory_limit_is_seen_from_inside() {
 
 #[test]
 fn swap_is_as_much_as_memory_unless_it_is_given_or_unlimited() {
-    let sandbox = sandbox("swap");
-    let given = |flags: &[&str]| report(&sandbox, flags);
+    let sandbox = Sandbox::tiny("swap");
+    let given = |flags: &[&str]| sandbox.report(flags);
     assert_limit(
         &given(&["-m", "64m"]),
         ("memory.memsw.limit_in_bytes", "134217728"),
@@ -71,7 +59,7 @@ fn swap_is_as_much_as_memory_unless_it_is_given_or_unlimited() {
 
 #[test]
 fn whoever_eats_more_memory_than_the_limit_is_killed_and_the_reason_told() {
-    let sandbox = sandbox("oom");
+    let sandbox = Sandbox::tiny("oom");
     let eater = |flags: &[&str]| run(&sandbox, flags, &["eat-memory", "256"]).run();
     let killed = eater(&["-m", "64m", "--memory-swap", "64m"]).code(137);
     assert_eq!(killed.stderr(), "killed: out of memory (limit 64 MiB)\n");
@@ -84,7 +72,7 @@ fn whoever_eats_more_memory_than_the_limit_is_killed_and_the_reason_told() {
 
 #[test]
 fn a_container_that_ended_for_want_of_memory_says_so_in_the_list() {
-    let sandbox = sandbox("oom-ps");
+    let sandbox = Sandbox::tiny("oom-ps");
     let run = sandbox.mybox(["run", "--name", "eater", "--network", "none", "-m", "64m"]);
     let eater = run.args(["tiny", "probe", "eat-memory", "256"]).run();
     drop(eater.code(137));
@@ -99,7 +87,7 @@ fn a_container_that_ended_for_want_of_memory_says_so_in_the_list() {
 /// A signal from elsewhere has the same exit code, and must not be taken for it.
 #[test]
 fn a_kill_from_elsewhere_is_not_reported_as_want_of_memory() {
-    let sandbox = sandbox("not-oom");
+    let sandbox = Sandbox::tiny("not-oom");
     let killed = run(&sandbox, &["--init", "-m", "64m"], &["signal-self", "KILL"]).run();
     assert_eq!(killed.code(137).stderr(), "");
 }
@@ -119,11 +107,11 @@ fn a_process_killed_for_want_of_memory_beside_the_command_is_noted() {
 
 #[test]
 fn processes_are_bounded_by_the_pids_limit() {
-    let sandbox = sandbox("pids");
+    let sandbox = Sandbox::tiny("pids");
     let bomb = run(&sandbox, &["--pids-limit", "10"], &["fork-bomb", "30"]);
     let stopped = serde_json::json!({ "started": 9, "error": "EAGAIN" });
     assert_eq!(bomb.run().ok().stdout_json(), stopped);
-    let limited = report(&sandbox, &["--pids-limit", "10"]);
+    let limited = sandbox.report(&["--pids-limit", "10"]);
     assert_eq!(limited.cgroup.limits["pids.max"], "10");
     for none in ["-1", "0"] {
         let bomb = run(&sandbox, &["--pids-limit", none], &["fork-bomb", "30"]);
@@ -134,8 +122,8 @@ fn processes_are_bounded_by_the_pids_limit() {
 
 #[test]
 fn processor_time_is_bounded_by_cpus() {
-    let sandbox = sandbox("cpus");
-    let limited = report(&sandbox, &["--cpus", "0.25"]);
+    let sandbox = Sandbox::tiny("cpus");
+    let limited = sandbox.report(&["--cpus", "0.25"]);
     assert_limit(
         &limited,
         ("cpu.cfs_quota_us", "25000"),
@@ -155,18 +143,56 @@ fn processor_time_is_bounded_by_cpus() {
 }
 
 #[test]
+fn a_quota_may_have_a_period_of_its_own() {
+    let sandbox = Sandbox::tiny("quota");
+    let limited = sandbox.report(&["--cpu-quota", "20000", "--cpu-period", "50000"]);
+    assert_limit(
+        &limited,
+        ("cpu.cfs_period_us", "50000"),
+        ("cpu.max", "20000 50000"),
+    );
+    let usual = sandbox.report(&["--cpu-quota", "20000"]);
+    assert_limit(
+        &usual,
+        ("cpu.cfs_quota_us", "20000"),
+        ("cpu.max", "20000 100000"),
+    );
+}
+
+#[test]
+fn memory_can_be_reserved_and_be_that_of_some_nodes() {
+    let sandbox = Sandbox::tiny("reservation");
+    let limited = sandbox.report(&[
+        "-m",
+        "64m",
+        "--memory-reservation",
+        "32m",
+        "--cpuset-mems",
+        "0",
+    ]);
+    assert_limit(
+        &limited,
+        ("memory.soft_limit_in_bytes", "33554432"),
+        ("memory.low", "33554432"),
+    );
+    assert_eq!(limited.cgroup.limits["cpuset.mems"], "0");
+    let absent = run(&sandbox, &["--cpuset-mems", "900"], &["echo"]).run();
+    drop(absent.code(125).says("cpuset.mems"));
+}
+
+#[test]
 fn shares_are_given_on_the_scale_of_the_hosts_cgroups() {
-    let sandbox = sandbox("shares");
+    let sandbox = Sandbox::tiny("shares");
     for (shares, weight) in [("2", "1"), ("1024", "39"), ("262144", "10000")] {
-        let report = report(&sandbox, &["--cpu-shares", shares]);
+        let report = sandbox.report(&["--cpu-shares", shares]);
         assert_limit(&report, ("cpu.shares", shares), ("cpu.weight", weight));
     }
 }
 
 #[test]
 fn the_container_runs_on_the_processors_of_its_set() {
-    let sandbox = sandbox("cpuset");
-    let limited = report(&sandbox, &["--cpuset-cpus", "0"]);
+    let sandbox = Sandbox::tiny("cpuset");
+    let limited = sandbox.report(&["--cpuset-cpus", "0"]);
     assert_limit(
         &limited,
         ("cpuset.effective_cpus", "0"),
@@ -193,7 +219,7 @@ fn the_container_runs_on_the_processors_of_its_set() {
 /// when the process is in its groups and the limits are written.
 #[test]
 fn the_command_is_in_its_groups_before_its_first_instruction() {
-    let sandbox = sandbox("first");
+    let sandbox = Sandbox::tiny("first");
     let trace = sandbox.scratch().join("trace");
     let flags = ["-m", "64m", "--pids-limit", "9", "--cpus", "1"];
     let traced = run(&sandbox, &flags, &["true"]).through([
@@ -229,7 +255,7 @@ fn the_command_is_in_its_groups_before_its_first_instruction() {
 
 #[test]
 fn the_group_is_that_of_the_container_and_no_part_of_it_stays() {
-    let sandbox = sandbox("group");
+    let sandbox = Sandbox::tiny("group");
     let waiting = run(&sandbox, &["-m", "64m"], &["trap", "TERM"]).spawn();
     waiting.wait_for("ready");
     let id = sandbox.containers().remove(0);
@@ -254,7 +280,7 @@ fn groups_named(id: &str) -> Vec<std::path::PathBuf> {
 
 #[test]
 fn values_that_mean_nothing_are_refused_with_the_flags_name() {
-    let sandbox = sandbox("values");
+    let sandbox = Sandbox::tiny("values");
     for (flag, value) in [
         ("--memory", "lots"),
         ("--memory", "1m"),
@@ -264,6 +290,9 @@ fn values_that_mean_nothing_are_refused_with_the_flags_name() {
         ("--cpus", "100000"),
         ("--cpu-shares", "1"),
         ("--cpuset-cpus", "3-1"),
+        ("--cpuset-mems", "one"),
+        ("--cpu-quota", "999"),
+        ("--cpu-period", "999"),
         ("--pids-limit", "-2"),
     ] {
         let refused = run(&sandbox, &[flag, value], &["echo"]).run().code(125);
@@ -275,6 +304,9 @@ fn values_that_mean_nothing_are_refused_with_the_flags_name() {
     }
     let refused = |flags: &[&str]| run(&sandbox, flags, &["echo"]).run().code(125);
     drop(refused(&["--memory-swap", "1g"]).says("--memory-swap needs --memory"));
+    drop(refused(&["--cpu-period", "5000"]).says("--cpu-quota"));
+    drop(refused(&["--cpus", "1", "--cpu-quota", "5000"]).says("--cpu-quota"));
+    drop(refused(&["-m", "64m", "--memory-reservation", "65m"]).says("--memory-reservation"));
     let less = ["-m", "64m", "--memory-swap", "32m"];
     drop(refused(&less).says("--memory-swap is memory and swap together"));
 }

@@ -2,22 +2,9 @@
 
 use std::os::unix::fs::MetadataExt;
 
-use mybox_probe::Report;
 use rustix::process::Signal;
 
 use crate::harness::{Cmd, Sandbox};
-
-fn tiny(name: &str) -> Sandbox {
-    let sandbox = Sandbox::new(name);
-    sandbox.import_tiny();
-    sandbox
-}
-
-#[track_caller]
-fn report(sandbox: &Sandbox, flags: &[&str]) -> Report {
-    let run = sandbox.run(flags).args(["tiny", "probe", "report"]);
-    run.run().ok().report()
-}
 
 /// The host's namespace of this kind, as the test is in it.
 fn of_host(kind: &str) -> String {
@@ -27,7 +14,7 @@ fn of_host(kind: &str) -> String {
 
 #[test]
 fn every_namespace_is_the_containers_own() {
-    let sandbox = tiny("namespaces");
+    let sandbox = Sandbox::tiny("namespaces");
     let run = |flags: &[&str]| {
         let run = sandbox.mybox(["run", "--rm"]).args(flags);
         let run = run.args(["tiny", "probe", "report"]);
@@ -43,8 +30,8 @@ fn every_namespace_is_the_containers_own() {
 
 #[test]
 fn network_host_shares_the_network_and_nothing_else() {
-    let sandbox = tiny("nethost");
-    let report = report(&sandbox, &["--network", "host"]);
+    let sandbox = Sandbox::tiny("nethost");
+    let report = sandbox.report(&["--network", "host"]);
     assert_eq!(report.namespaces["net"], of_host("net"));
     for kind in ["pid", "mnt", "uts", "ipc", "cgroup"] {
         assert_ne!(report.namespaces[kind], of_host(kind), "{kind}");
@@ -63,8 +50,8 @@ fn network_host_shares_the_network_and_nothing_else() {
 
 #[test]
 fn network_none_has_loopback_and_nothing_else() {
-    let sandbox = tiny("netnone");
-    let report = report(&sandbox, &[]);
+    let sandbox = Sandbox::tiny("netnone");
+    let report = sandbox.report(&[]);
     let links: Vec<&String> = report.links.keys().collect();
     assert_eq!(links, ["lo"]);
     assert!(report.links["lo"].flags.iter().any(|flag| flag == "UP"));
@@ -79,8 +66,8 @@ fn network_none_has_loopback_and_nothing_else() {
 
 #[test]
 fn the_command_is_pid_1_of_a_session_of_its_own_and_sees_no_other_process() {
-    let sandbox = tiny("pid1");
-    let report = report(&sandbox, &[]);
+    let sandbox = Sandbox::tiny("pid1");
+    let report = sandbox.report(&[]);
     let it = &report.identity;
     assert_eq!((it.pid, it.ppid, it.pgid, it.sid), (1, 0, 1, 1));
     assert_eq!(report.processes.len(), 1, "{:?}", report.processes);
@@ -95,15 +82,15 @@ fn the_command_is_pid_1_of_a_session_of_its_own_and_sees_no_other_process() {
 
 #[test]
 fn the_hosts_name_stays_when_the_container_has_one() {
-    let sandbox = tiny("uts");
+    let sandbox = Sandbox::tiny("uts");
     let before = rustix::system::uname().nodename().to_owned();
-    assert_eq!(report(&sandbox, &["--hostname", "other"]).hostname, "other");
+    assert_eq!(sandbox.report(&["--hostname", "other"]).hostname, "other");
     assert_eq!(rustix::system::uname().nodename(), &*before);
 }
 
 #[test]
 fn the_container_stands_at_the_top_of_its_cgroup_namespace() {
-    let sandbox = tiny("cgroupns");
+    let sandbox = Sandbox::tiny("cgroupns");
     let running = sandbox
         .run(["--memory", "64m", "tiny", "probe", "trap", "TERM"])
         .spawn();
@@ -116,7 +103,7 @@ fn the_container_stands_at_the_top_of_its_cgroup_namespace() {
     );
     running.signal(Signal::TERM);
     let _ = running.wait();
-    let inside = report(&sandbox, &["--memory", "64m"]);
+    let inside = sandbox.report(&["--memory", "64m"]);
     let memory = |line: &&String| line.contains("memory") || line.starts_with("0::");
     let lines: Vec<&String> = inside.cgroup.membership.iter().filter(memory).collect();
     assert!(!lines.is_empty());
@@ -154,7 +141,7 @@ int main(int argc, char **argv)
 
 #[test]
 fn keys_of_the_callers_session_are_not_in_the_container() {
-    let sandbox = tiny("keyring");
+    let sandbox = Sandbox::tiny("keyring");
     let program = sandbox.scratch().join("keys");
     let cc = Cmd::new("cc")
         .args(["-xc", "-static", "-o"])
@@ -175,7 +162,7 @@ fn keys_of_the_callers_session_are_not_in_the_container() {
 
 #[test]
 fn the_reaper_is_closed_to_root_of_the_container() {
-    let sandbox = tiny("reaper");
+    let sandbox = Sandbox::tiny("reaper");
     let running = sandbox
         .run(["--init", "tiny", "probe", "trap", "TERM"])
         .spawn();

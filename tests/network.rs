@@ -5,7 +5,7 @@
 use rustix::process::Signal;
 
 use crate::harness::private_host::{ADDRESS, ANSWER, OUTSIDE};
-use crate::harness::{Cmd, HostState, Output, PrivateHost, Rootfs, Running, Sandbox, probe};
+use crate::harness::{HostState, Output, PrivateHost, Rootfs, Running, Sandbox, probe};
 
 /// A sandbox with the image `tiny` on a host that has nothing but loopback.
 #[track_caller]
@@ -26,35 +26,22 @@ fn on(private: PrivateHost, name: &str) -> (PrivateHost, Sandbox) {
     (private, sandbox)
 }
 
-/// `mybox run --rm FLAGS tiny probe WORDS`.
-fn run(sandbox: &Sandbox, flags: &[&str], words: &[&str]) -> Cmd {
-    sandbox
-        .mybox(["run", "--rm"])
-        .args(flags)
-        .args(["tiny", "probe"])
-        .args(words)
-}
-
 /// What the probe prints.
 #[track_caller]
 fn ask(sandbox: &Sandbox, words: &[&str]) -> String {
-    run(sandbox, &[], words).run().ok().line()
+    sandbox.probe(&[], words).run().ok().line()
 }
 
 /// A container that answers TCP on port 80, and its address.
 #[track_caller]
 fn server(sandbox: &Sandbox, flags: &[&str]) -> (Running, String) {
-    let server = run(sandbox, flags, &["tcp-server", "0.0.0.0:80", "hello"]).spawn();
+    let server = sandbox
+        .probe(flags, &["tcp-server", "0.0.0.0:80", "hello"])
+        .spawn();
     server.wait_for("listening");
     let containers = sandbox.mybox(["ps", "--json"]).run().ok().stdout_json();
     let address = containers[0]["address"].as_str().expect("an address");
     (server, address.to_owned())
-}
-
-#[track_caller]
-fn end(server: Running) {
-    server.signal(Signal::TERM);
-    drop(server.wait().code(143));
 }
 
 /// Runs a shell command on the sandbox's host.
@@ -71,7 +58,7 @@ fn on_host(sandbox: &Sandbox, command: &str) -> Output {
 #[test]
 fn a_container_has_an_address_a_default_route_and_loopback() {
     let (_private, sandbox) = alone("address");
-    let report = run(&sandbox, &[], &["report"]).run().ok().report();
+    let report = sandbox.probe(&[], &["report"]).run().ok().report();
     assert_eq!(report.links.keys().collect::<Vec<_>>(), ["eth0", "lo"]);
     assert_eq!(report.links["eth0"].addresses[0], "10.10.0.2/16");
     assert_eq!(report.links["lo"].addresses[0], "127.0.0.1/8");
@@ -106,7 +93,7 @@ fn the_gateway_answers_and_so_does_the_container() {
         .run()
         .ok();
     assert_eq!(said.line(), "hello\n10.10.0.1");
-    end(server);
+    server.end();
 }
 
 #[test]
@@ -119,7 +106,7 @@ fn containers_reach_each_other_with_their_own_addresses() {
         "hello\n10.10.0.3"
     );
     assert!(ask(&sandbox, &["ping", "10.10.0.2"]).starts_with("echo from"));
-    end(server);
+    server.end();
 }
 
 /// The outside has no route to the bridge: it must see the host's address.
@@ -162,7 +149,7 @@ fn the_outside_cannot_open_connections_to_containers() {
         ask(&sandbox, &["tcp-get", &format!("{OUTSIDE}:80")]),
         format!("outside\n{ADDRESS}")
     );
-    end(server);
+    server.end();
 }
 
 #[test]
@@ -172,12 +159,12 @@ fn another_range_is_chosen_where_the_first_is_taken_and_remembered() {
         &sandbox,
         "ip link add name other type bridge && ip link set other up && ip address add 10.10.3.4/24 dev other",
     );
-    let first = run(&sandbox, &[], &["report"]).run().ok().report();
+    let first = sandbox.probe(&[], &["report"]).run().ok().report();
     assert_eq!(first.links["eth0"].addresses[0], "10.11.0.2/16");
     // Free again, but the choice stands, even if the bridge was removed behind mybox's back.
     on_host(&sandbox, "ip link delete other");
     for _ in 0..2 {
-        let again = run(&sandbox, &[], &["report"]).run().ok().report();
+        let again = sandbox.probe(&[], &["report"]).run().ok().report();
         assert_eq!(again.links["eth0"].addresses[0], "10.11.0.2/16");
         on_host(&sandbox, &format!("ip link delete {}", sandbox.bridge()));
     }
@@ -188,14 +175,14 @@ fn another_range_is_chosen_where_the_first_is_taken_and_remembered() {
 fn a_route_of_the_host_takes_a_range_too() {
     let (_private, sandbox) = with_outside("route");
     on_host(&sandbox, &format!("ip route add 10.8.0.0/13 via {OUTSIDE}"));
-    let report = run(&sandbox, &[], &["report"]).run().ok().report();
+    let report = sandbox.probe(&[], &["report"]).run().ok().report();
     assert_eq!(report.links["eth0"].addresses[0], "10.16.0.2/16");
 }
 
 #[test]
 fn the_bridge_moves_when_its_range_was_taken_while_it_was_down() {
     let (_private, sandbox) = alone("moves");
-    drop(run(&sandbox, &[], &["echo"]).run().ok());
+    drop(sandbox.probe(&[], &["echo"]).run().ok());
     on_host(
         &sandbox,
         &format!(
@@ -203,7 +190,7 @@ fn the_bridge_moves_when_its_range_was_taken_while_it_was_down() {
             sandbox.bridge()
         ),
     );
-    let moved = run(&sandbox, &[], &["report"]).run().ok();
+    let moved = sandbox.probe(&[], &["report"]).run().ok();
     let moved = moved.says("the host now uses 10.10.0.0/16");
     assert_eq!(moved.report().links["eth0"].addresses[0], "10.11.0.2/16");
     let firewall = on_host(&sandbox, "nft list table ip mybox").stdout();
@@ -216,7 +203,7 @@ fn an_address_of_ones_own_choice_is_given_once() {
     let flags = ["--ip", "10.10.7.7", "--name", "chosen"];
     let (server, address) = server(&sandbox, &flags);
     assert_eq!(address, "10.10.7.7");
-    let wanted = |address: &str| run(&sandbox, &["--ip", address], &["echo"]).run();
+    let wanted = |address: &str| sandbox.probe(&["--ip", address], &["echo"]).run();
     drop(
         wanted("10.10.7.7")
             .code(125)
@@ -228,27 +215,23 @@ fn an_address_of_ones_own_choice_is_given_once() {
             "{outside} is not an address for containers of 10.10.0.0/16"
         )));
     }
-    let contradiction = run(&sandbox, &["--ip", "10.10.7.8", "--network", "none"], &[]);
+    let contradiction = sandbox.probe(&["--ip", "10.10.7.8", "--network", "none"], &[]);
     drop(
         contradiction
             .run()
             .code(125)
             .says("--ip needs --network bridge"),
     );
-    end(server);
+    server.end();
     drop(wanted("10.10.7.7").ok());
 }
 
 #[test]
 fn name_servers_are_the_callers_own_choice() {
     let (_private, sandbox) = with_outside("dns");
-    let resolve = |flags: &[&str]| run(&sandbox, flags, &["resolve", "any.name"]).run();
+    let resolve = |flags: &[&str]| sandbox.probe(flags, &["resolve", "any.name"]).run();
     assert_eq!(resolve(&["--dns", OUTSIDE]).ok().line(), ANSWER);
-    let report = run(
-        &sandbox,
-        &["--dns", "192.0.2.1", "--dns", "192.0.2.2"],
-        &["report"],
-    );
+    let report = sandbox.probe(&["--dns", "192.0.2.1", "--dns", "192.0.2.2"], &["report"]);
     let resolv_conf = report.run().ok().report().etc["/etc/resolv.conf"].clone();
     let servers: Vec<&str> = resolv_conf
         .lines()
@@ -265,7 +248,7 @@ fn the_hosts_name_servers_are_used_otherwise() {
         &format!("nameserver {OUTSIDE}\nsearch example.org\noptions timeout:1\n"),
     );
     assert_eq!(ask(&sandbox, &["resolve", "any.name"]), ANSWER);
-    let report = run(&sandbox, &[], &["report"]).run().ok().report();
+    let report = sandbox.probe(&[], &["report"]).run().ok().report();
     let resolv_conf = &report.etc["/etc/resolv.conf"];
     assert!(resolv_conf.contains("search example.org\noptions timeout:1\n"));
 }
@@ -290,12 +273,13 @@ fn a_resolver_on_the_hosts_loopback_answers_containers() {
         .spawn();
     secret.wait_for("listening");
     drop(
-        run(&sandbox, &[], &["tcp-get", "10.10.0.1:80"])
+        sandbox
+            .probe(&[], &["tcp-get", "10.10.0.1:80"])
             .run()
             .code(1),
     );
     // Another run does not undo it, and neither does one that has its own server.
-    drop(run(&sandbox, &["--dns", "192.0.2.1"], &["echo"]).run().ok());
+    drop(sandbox.probe(&["--dns", "192.0.2.1"], &["echo"]).run().ok());
     assert_eq!(ask(&sandbox, &["resolve", "any.name"]), "192.0.2.33");
     for server in [dns, secret] {
         server.signal(Signal::KILL);
@@ -332,10 +316,10 @@ fn hosts_are_added_by_name_and_the_host_itself_as_host_gateway() {
         "--add-host",
         "me:host-gateway",
     ];
-    let report = run(&sandbox, &flags, &["report"]).run().ok().report();
+    let report = sandbox.probe(&flags, &["report"]).run().ok().report();
     let hosts: Vec<&str> = report.etc["/etc/hosts"].lines().collect();
     assert!(hosts.contains(&"192.0.2.5\tdb") && hosts.contains(&"10.10.0.1\tme"));
-    let wrong = run(&sandbox, &["--add-host", "db"], &["echo"]).run();
+    let wrong = sandbox.probe(&["--add-host", "db"], &["echo"]).run();
     drop(wrong.code(125).says("--add-host"));
 }
 
@@ -343,7 +327,7 @@ fn hosts_are_added_by_name_and_the_host_itself_as_host_gateway() {
 fn without_a_network_there_is_loopback_alone_and_the_host_is_untouched() {
     let (private, sandbox) = alone("none");
     let before = HostState::of(private.host());
-    let report = run(&sandbox, &["--network", "none"], &["report"]);
+    let report = sandbox.probe(&["--network", "none"], &["report"]);
     let report = report.run().ok().report();
     assert_eq!(report.links.keys().collect::<Vec<_>>(), ["lo"]);
     assert!(report.links["lo"].flags.contains(&"UP".to_owned()));
@@ -355,13 +339,13 @@ fn without_a_network_there_is_loopback_alone_and_the_host_is_untouched() {
 fn on_the_hosts_network_the_container_sees_what_the_host_sees() {
     let (private, sandbox) = with_outside("host");
     let before = HostState::of(private.host());
-    let report = run(&sandbox, &["--network", "host"], &["report"]);
+    let report = sandbox.probe(&["--network", "host"], &["report"]);
     let report = report.run().ok().report();
     let own = private.host().command("readlink").arg("/proc/self/ns/net");
     assert_eq!(report.namespaces["net"], own.run().ok().line());
     assert_eq!(report.links["eth0"].addresses[0], format!("{ADDRESS}/24"));
     let get = ["tcp-get", &format!("{OUTSIDE}:80")];
-    let said = run(&sandbox, &["--network", "host"], &get).run().ok();
+    let said = sandbox.probe(&["--network", "host"], &get).run().ok();
     assert_eq!(said.line(), format!("outside\n{ADDRESS}"));
     HostState::of(private.host()).assert_same_as(&before);
 }
@@ -371,11 +355,11 @@ fn forwarding_is_switched_on_where_it_is_off_said_once_and_given_back() {
     let (private, sandbox) = alone("forwarding");
     let before = HostState::of(private.host());
     let forwarding = || private.host().read("/proc/sys/net/ipv4/ip_forward");
-    let first = run(&sandbox, &[], &["echo"]).run().ok();
+    let first = sandbox.probe(&[], &["echo"]).run().ok();
     let first = first.says("switched on IPv4 forwarding");
     assert_eq!(first.stderr().matches("ip_forward").count(), 1);
     assert_eq!(forwarding(), "1\n");
-    let second = run(&sandbox, &[], &["echo"]).run().ok();
+    let second = sandbox.probe(&[], &["echo"]).run().ok();
     assert_eq!(second.stderr(), "");
     drop(sandbox.mybox(["network", "rm"]).run().ok());
     assert_eq!(forwarding(), "0\n");
@@ -387,7 +371,7 @@ fn forwarding_that_was_on_stays_on() {
     let (private, sandbox) = alone("forwards");
     on_host(&sandbox, "echo 1 >/proc/sys/net/ipv4/ip_forward");
     let before = HostState::of(private.host());
-    let run = run(&sandbox, &[], &["echo"]).run().ok();
+    let run = sandbox.probe(&[], &["echo"]).run().ok();
     assert_eq!(run.stderr(), "");
     drop(sandbox.mybox(["network", "rm"]).run().ok());
     HostState::of(private.host()).assert_same_as(&before);
@@ -397,7 +381,7 @@ fn forwarding_that_was_on_stays_on() {
 #[test]
 fn forwarding_is_for_containers_alone() {
     let (private, sandbox) = with_outside("router");
-    drop(run(&sandbox, &[], &["echo"]).run().ok());
+    drop(sandbox.probe(&[], &["echo"]).run().ok());
     assert_others_are_not_forwarded(&private, &sandbox);
 }
 
@@ -434,7 +418,7 @@ fn assert_others_are_not_forwarded(private: &PrivateHost, sandbox: &Sandbox) {
 fn a_firewall_that_somebody_has_flushed_is_put_back_by_the_next_run() {
     let (private, sandbox) = with_outside("flushed");
     let before = HostState::of(private.host());
-    drop(run(&sandbox, &[], &["echo"]).run().ok());
+    drop(sandbox.probe(&[], &["echo"]).run().ok());
     let complete = on_host(&sandbox, "nft list ruleset").stdout();
     on_host(&sandbox, "nft flush ruleset");
     assert_eq!(
@@ -450,7 +434,7 @@ fn a_firewall_that_somebody_has_flushed_is_put_back_by_the_next_run() {
 fn a_network_is_removed_though_its_firewall_is_gone() {
     let (private, sandbox) = alone("flushed-rm");
     let before = HostState::of(private.host());
-    drop(run(&sandbox, &[], &["echo"]).run().ok());
+    drop(sandbox.probe(&[], &["echo"]).run().ok());
     on_host(&sandbox, "nft flush ruleset");
     drop(sandbox.mybox(["network", "rm"]).run().ok());
     HostState::of(private.host()).assert_same_as(&before);
@@ -465,7 +449,7 @@ fn rules_of_others_are_left_alone() {
          && nft add rule inet theirs c tcp dport 9 drop",
     );
     let before = HostState::of(private.host());
-    drop(run(&sandbox, &[], &["echo"]).run().ok());
+    drop(sandbox.probe(&[], &["echo"]).run().ok());
     drop(sandbox.mybox(["network", "rm"]).run().ok());
     HostState::of(private.host()).assert_same_as(&before);
 }
@@ -474,7 +458,7 @@ fn rules_of_others_are_left_alone() {
 fn the_bridge_of_another_root_is_refused() {
     let (_private, sandbox) = alone("other-root");
     let other = sandbox.scratch().join("root");
-    drop(run(&sandbox, &[], &["echo"]).run().ok());
+    drop(sandbox.probe(&[], &["echo"]).run().ok());
     let theirs = |arguments: &[&str]| sandbox.mybox(arguments).env("MYBOX_ROOT", &other);
     let tiny = Rootfs::tiny().tar();
     drop(theirs(&["import", "-", "tiny"]).stdin(tiny).run().ok());
@@ -495,7 +479,7 @@ fn an_interface_that_is_not_ours_is_refused_and_left_alone() {
             &format!("ip link add name {} type {kind}", sandbox.bridge()),
         );
         let before = HostState::of(private.host());
-        let refused = run(&sandbox, &[], &["echo"]).run().code(125);
+        let refused = sandbox.probe(&[], &["echo"]).run().code(125);
         drop(refused.says("exists and is not a bridge of mybox"));
         let removal = sandbox.mybox(["network", "rm"]).run().code(1);
         assert!(removal.stderr().contains("not"), "{}", removal.stderr());
@@ -515,7 +499,7 @@ fn a_network_in_use_is_not_removed() {
         ask(&sandbox, &["tcp-get", "10.10.0.2:80"]),
         "hello\n10.10.0.3"
     );
-    end(server);
+    server.end();
     let removed = sandbox.mybox(["network", "rm"]).run().ok();
     assert_eq!(removed.line(), sandbox.bridge());
     let again = sandbox.mybox(["network", "rm"]).run().code(1);
@@ -546,7 +530,7 @@ fn networks_are_listed() {
         words[5..],
         [sandbox.bridge(), "10.10.0.0/16", "10.10.0.1", "up", "1"]
     );
-    end(server);
+    server.end();
     on_host(&sandbox, &format!("ip link set {} down", sandbox.bridge()));
     assert_eq!(list().stdout_json(), row(false, 0));
 }
@@ -561,7 +545,7 @@ fn hardware_addresses_follow_addresses_and_the_bridge_keeps_its_own() {
     let (one, _) = server(&sandbox, &[]);
     let before = bridge();
     let mac = || {
-        let report = run(&sandbox, &[], &["report"]).run().ok().report();
+        let report = sandbox.probe(&[], &["report"]).run().ok().report();
         report.links["eth0"].mac.clone()
     };
     // The server has 10.10.0.2. Who comes after somebody has its address, and its hardware address
@@ -569,6 +553,6 @@ fn hardware_addresses_follow_addresses_and_the_bridge_keeps_its_own() {
     assert_eq!(mac().as_deref(), Some("02:42:0a:0a:00:03"));
     assert_eq!(mac().as_deref(), Some("02:42:0a:0a:00:03"));
     assert_eq!(bridge(), before);
-    end(one);
+    one.end();
     assert_eq!(bridge(), before);
 }

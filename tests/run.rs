@@ -3,29 +3,14 @@
 
 use std::os::unix::fs::PermissionsExt;
 
-use mybox_probe::Report;
 use rustix::process::Signal;
 use tar::EntryType;
 
 use crate::harness::{Cmd, Rootfs, Sandbox};
 
-/// A tiny image with the sandbox's.
-fn tiny(name: &str) -> Sandbox {
-    let sandbox = Sandbox::new(name);
-    sandbox.import_tiny();
-    sandbox
-}
-
-/// What the probe sees in a container of `tiny` that was started with these flags.
-#[track_caller]
-fn report(sandbox: &Sandbox, flags: &[&str]) -> Report {
-    let words = flags.iter().chain(&["tiny", "probe", "report"]);
-    sandbox.run(words).run().ok().report()
-}
-
 #[test]
 fn the_exit_code_is_the_commands() {
-    let sandbox = tiny("code");
+    let sandbox = Sandbox::tiny("code");
     for code in ["0", "1", "7", "125", "126", "127", "255"] {
         let expected = code.parse().expect("a number");
         for init in [&[][..], &["--init"]] {
@@ -38,7 +23,7 @@ fn the_exit_code_is_the_commands() {
 
 #[test]
 fn a_command_that_a_signal_ends_gives_128_and_its_number() {
-    let sandbox = tiny("signalled");
+    let sandbox = Sandbox::tiny("signalled");
     // A pid 1 is not ended by its own signals: that takes the reaper, or the host.
     for (signal, code) in [("TERM", 143), ("KILL", 137), ("USR1", 138)] {
         sandbox
@@ -56,7 +41,7 @@ fn a_command_that_a_signal_ends_gives_128_and_its_number() {
 
 #[test]
 fn failures_of_myboxs_own_give_125_and_say_what_failed() {
-    let sandbox = tiny("own");
+    let sandbox = Sandbox::tiny("own");
     let cases: &[(&[&str], &str)] = &[
         (&["--pull", "never", "nothere"], "no such image: nothere"),
         (&["--nosuchflag", "tiny"], "--nosuchflag"),
@@ -148,7 +133,7 @@ fn entrypoint_and_cmd_of_the_image_combine_with_the_command_line() {
 
 #[test]
 fn the_environment_has_defaults_and_no_variable_of_the_caller() {
-    let sandbox = tiny("env");
+    let sandbox = Sandbox::tiny("env");
     let run = |flags: &[&str]| {
         let words = flags.iter().chain(&["tiny", "probe", "report"]);
         let cmd = sandbox.run(words).env("SECRET", "of the caller");
@@ -210,7 +195,7 @@ fn variables_come_from_the_image_the_files_and_the_flags_and_the_later_wins() {
 
 #[test]
 fn an_env_file_that_makes_no_sense_is_refused_with_its_line() {
-    let sandbox = tiny("envfile");
+    let sandbox = Sandbox::tiny("envfile");
     let file = sandbox.scratch().join("env");
     for (text, place) in [("A=1\n=2\n", "line 2"), ("A=1\n\nB C=2\n", "line 3")] {
         std::fs::write(&file, text).expect("an env file");
@@ -332,7 +317,9 @@ fn volumes_of_the_image_start_with_its_content_and_go_with_the_container() {
         .root()
         .join("containers")
         .join(id[0]["id"].as_str().expect("an id"));
-    let volume = directory.join("volumes/0");
+    let name = id[0]["volumes"][0]["name"].as_str().expect("a name");
+    assert_eq!(id[0]["volumes"][0]["destination"], "/data");
+    let volume = sandbox.root().join("volumes").join(name).join("data");
     assert_eq!(
         std::fs::read_to_string(volume.join("new")).expect("the file"),
         "written"
@@ -345,8 +332,8 @@ fn volumes_of_the_image_start_with_its_content_and_go_with_the_container() {
         !directory.join("upper/data/new").exists(),
         "a volume is beside the upper directory"
     );
-    sandbox.mybox(["rm", "kept"]).run().ok();
-    assert!(!directory.exists());
+    sandbox.mybox(["rm", "-v", "kept"]).run().ok();
+    assert!(!directory.exists() && !volume.exists());
     // A fresh container has a fresh volume.
     let read = sandbox.run(["tiny", "probe", "ls", "/data"]).run().ok();
     assert_eq!(read.stdout(), "file\nlink\nsub\n");
@@ -399,7 +386,7 @@ fn the_stop_signal_of_image_or_flag_is_in_the_containers_spec() {
 
 #[test]
 fn of_a_flag_that_is_given_twice_the_last_counts() {
-    let sandbox = tiny("twice");
+    let sandbox = Sandbox::tiny("twice");
     let flags = [
         "--hostname",
         "one",
@@ -410,18 +397,18 @@ fn of_a_flag_that_is_given_twice_the_last_counts() {
         "-w",
         "/tmp",
     ];
-    let report = report(&sandbox, &flags);
+    let report = sandbox.report(&flags);
     assert_eq!((&*report.hostname, &*report.cwd), ("two", "/tmp"));
 }
 
 #[test]
 fn the_hostname_is_the_flags_or_the_short_id() {
-    let sandbox = tiny("hostname");
-    let named = report(&sandbox, &["--hostname", "web-1.example"]);
+    let sandbox = Sandbox::tiny("hostname");
+    let named = sandbox.report(&["--hostname", "web-1.example"]);
     assert_eq!(named.hostname, "web-1.example");
     assert_eq!(named.etc["/etc/hostname"], "web-1.example\n");
     assert!(named.etc["/etc/hosts"].contains("web-1.example"));
-    let plain = report(&sandbox, &[]);
+    let plain = sandbox.report(&[]);
     let ids = sandbox.containers();
     assert!(
         ids.iter().any(|id| id[..12] == plain.hostname),
@@ -435,7 +422,7 @@ fn the_hostname_is_the_flags_or_the_short_id() {
 
 #[test]
 fn init_reaps_orphans_and_without_it_the_command_is_pid_1() {
-    let sandbox = tiny("init");
+    let sandbox = Sandbox::tiny("init");
     let orphan = |flags: &[&str]| {
         let words = flags.iter().chain(&["tiny", "probe", "orphan"]);
         sandbox.run(words).run().ok().stdout_json()
@@ -451,8 +438,8 @@ fn init_reaps_orphans_and_without_it_the_command_is_pid_1() {
         (&without["adopted_by"], &without["reaped"]),
         (&1.into(), &false.into())
     );
-    assert_eq!(report(&sandbox, &[]).identity.pid, 1);
-    let child = report(&sandbox, &["--init"]);
+    assert_eq!(sandbox.report(&[]).identity.pid, 1);
+    let child = sandbox.report(&["--init"]);
     assert_eq!((child.identity.pid, child.identity.ppid), (2, 1));
     assert_eq!(child.processes.len(), 2);
 }
@@ -462,7 +449,7 @@ const WITHOUT_HANDLERS: [&str; 4] = ["probe", "tcp-server", "127.0.0.1:0", "text
 
 #[test]
 fn init_passes_signals_on_and_ends_with_the_command() {
-    let sandbox = tiny("initsig");
+    let sandbox = Sandbox::tiny("initsig");
     let run = ["--init", "tiny", "probe", "trap", "HUP", "USR1", "TERM"];
     let running = sandbox.run(run).spawn();
     running.wait_for("ready");
@@ -486,8 +473,8 @@ fn init_passes_signals_on_and_ends_with_the_command() {
 
 #[test]
 fn no_new_privileges_is_off_unless_asked_for() {
-    let sandbox = tiny("nnp");
-    let on = |flags: &[&str]| report(&sandbox, flags).privileges.no_new_privs;
+    let sandbox = Sandbox::tiny("nnp");
+    let on = |flags: &[&str]| sandbox.report(flags).privileges.no_new_privs;
     assert!(!on(&[]));
     assert!(on(&["--security-opt", "no-new-privileges"]));
     assert!(on(&[
@@ -505,16 +492,16 @@ const PODMANS_CAPABILITIES: &str = "00000000800405fb";
 
 #[test]
 fn capabilities_are_podmans_and_none_for_other_users() {
-    let sandbox = tiny("caps");
+    let sandbox = Sandbox::tiny("caps");
     let none = "0000000000000000";
     for init in [&[][..], &["--init"]] {
-        let root = report(&sandbox, init).privileges;
+        let root = sandbox.report(init).privileges;
         for set in [&root.bounding, &root.effective, &root.permitted] {
             assert_eq!(set, PODMANS_CAPABILITIES);
         }
         assert_eq!((&*root.inheritable, &*root.ambient), (none, none));
         let flags: Vec<&str> = init.iter().copied().chain(["-u", "alice"]).collect();
-        let alice = report(&sandbox, &flags).privileges;
+        let alice = sandbox.report(&flags).privileges;
         assert_eq!(alice.bounding, PODMANS_CAPABILITIES);
         for set in [
             &alice.effective,
@@ -529,7 +516,7 @@ fn capabilities_are_podmans_and_none_for_other_users() {
 
 #[test]
 fn the_commands_streams_are_the_callers_own() {
-    let sandbox = tiny("streams");
+    let sandbox = Sandbox::tiny("streams");
     let mut running = sandbox.run(["tiny", "probe", "trap", "TERM"]).spawn();
     running.wait_for("ready");
     let stream = |pid: u32, fd: u32| {
@@ -551,7 +538,7 @@ fn the_commands_streams_are_the_callers_own() {
 
 #[test]
 fn input_goes_in_and_output_and_errors_come_out_apart_and_unchanged() {
-    let sandbox = tiny("pipes");
+    let sandbox = Sandbox::tiny("pipes");
     let bytes: Vec<u8> = (0..1_000_000_u32)
         .map(|number| (number % 251) as u8)
         .collect();
@@ -575,7 +562,7 @@ fn input_goes_in_and_output_and_errors_come_out_apart_and_unchanged() {
 
 #[test]
 fn no_descriptor_of_mybox_or_its_caller_is_inherited() {
-    let sandbox = tiny("fds");
+    let sandbox = Sandbox::tiny("fds");
     for init in [&[][..], &["--init"], &["-u", "alice"]] {
         let words = init.iter().chain(&["tiny", "probe", "report"]);
         let shell = [
@@ -592,7 +579,7 @@ fn no_descriptor_of_mybox_or_its_caller_is_inherited() {
 
 #[test]
 fn the_callers_umask_and_signal_settings_do_not_matter() {
-    let sandbox = tiny("umask");
+    let sandbox = Sandbox::tiny("umask");
     let shell = [
         "sh",
         "-c",
@@ -625,7 +612,7 @@ fn the_callers_umask_and_signal_settings_do_not_matter() {
 
 #[test]
 fn signals_are_forwarded_to_a_command_that_handles_them() {
-    let sandbox = tiny("forward");
+    let sandbox = Sandbox::tiny("forward");
     let names = [
         "HUP", "INT", "QUIT", "USR1", "USR2", "CONT", "WINCH", "TERM",
     ];
@@ -652,7 +639,7 @@ fn signals_are_forwarded_to_a_command_that_handles_them() {
 
 #[test]
 fn a_command_without_a_handler_ends_as_the_signal_would_have_it() {
-    let sandbox = tiny("default");
+    let sandbox = Sandbox::tiny("default");
     for (signal, code) in [
         (Signal::INT, 130),
         (Signal::TERM, 143),
@@ -672,7 +659,7 @@ fn a_command_without_a_handler_ends_as_the_signal_would_have_it() {
 
 #[test]
 fn a_name_belongs_to_one_container_until_it_is_removed() {
-    let sandbox = tiny("names");
+    let sandbox = Sandbox::tiny("names");
     let run = |words: &[&str]| {
         sandbox
             .mybox(["run", "--network", "none"])
@@ -692,7 +679,7 @@ fn a_name_belongs_to_one_container_until_it_is_removed() {
 
 #[test]
 fn a_container_stays_until_it_is_removed_and_with_rm_it_does_not() {
-    let sandbox = tiny("stay");
+    let sandbox = Sandbox::tiny("stay");
     let list = |flags: &[&str]| {
         let rows = sandbox
             .mybox(["ps", "--json"])
@@ -765,7 +752,7 @@ fn a_container_stays_until_it_is_removed_and_with_rm_it_does_not() {
 
 #[test]
 fn a_container_that_runs_is_listed_and_cannot_be_removed() {
-    let sandbox = tiny("running");
+    let sandbox = Sandbox::tiny("running");
     let run = [
         "run",
         "--rm",
@@ -795,7 +782,7 @@ fn a_container_that_runs_is_listed_and_cannot_be_removed() {
 
 #[test]
 fn the_store_is_closed_to_other_users() {
-    let sandbox = tiny("private");
+    let sandbox = Sandbox::tiny("private");
     let mode = sandbox
         .root()
         .join("layers")

@@ -7,12 +7,6 @@ use rustix::process::Signal;
 
 use crate::harness::{Rootfs, Sandbox, Session, Terminal};
 
-fn tiny(name: &str) -> Sandbox {
-    let sandbox = Sandbox::new(name);
-    sandbox.import_tiny();
-    sandbox
-}
-
 /// Starts a container with these flags and this command on a terminal of 24 rows and 80 columns.
 #[track_caller]
 fn on_terminal(sandbox: &Sandbox, flags: &[&str], command: &[&str]) -> Session {
@@ -42,7 +36,7 @@ fn report_in(screen: &str) -> Report {
 
 #[test]
 fn the_terminal_is_real_and_controlling() {
-    let sandbox = tiny("tty");
+    let sandbox = Sandbox::tiny("tty");
     for flags in [&["-it"][..], &["-t"], &["-it", "--init"]] {
         let (code, screen, _) = on_terminal(&sandbox, flags, &["probe", "report"]).wait();
         assert_eq!(code, 0, "{screen}");
@@ -67,7 +61,7 @@ fn the_terminal_is_real_and_controlling() {
 
 #[test]
 fn what_is_typed_goes_in_and_what_is_shown_comes_out() {
-    let sandbox = tiny("typing");
+    let sandbox = Sandbox::tiny("typing");
     let mut session = on_terminal(&sandbox, &["-it"], &["cat"]);
     wait_for_raw_mode(&session);
     session.send("hello\r");
@@ -80,7 +74,7 @@ fn what_is_typed_goes_in_and_what_is_shown_comes_out() {
 
 #[test]
 fn ctrl_c_goes_to_the_container_as_a_key() {
-    let sandbox = tiny("ctrlc");
+    let sandbox = Sandbox::tiny("ctrlc");
     let mut session = on_terminal(&sandbox, &["-it"], &["probe", "trap", "QUIT", "INT"]);
     session.read_until("ready");
     session.send("\x1c");
@@ -99,7 +93,7 @@ fn ctrl_c_goes_to_the_container_as_a_key() {
 
 #[test]
 fn the_container_follows_the_size_of_the_callers_terminal() {
-    let sandbox = tiny("resize");
+    let sandbox = Sandbox::tiny("resize");
     for flags in [&["-it"][..], &["-it", "--init"]] {
         let mut session = on_terminal(&sandbox, flags, &["probe", "winsize-watch"]);
         session.read_until("24x80");
@@ -115,7 +109,7 @@ fn the_container_follows_the_size_of_the_callers_terminal() {
 
 #[test]
 fn raw_mode_is_given_back_however_the_run_ends() {
-    let sandbox = tiny("raw");
+    let sandbox = Sandbox::tiny("raw");
     let untouched = Terminal::new(24, 80).settings();
     let cases: [(&[&str], &[&str], i32); 5] = [
         (&["-it"], &["true"], 0),
@@ -147,7 +141,7 @@ fn raw_mode_is_given_back_however_the_run_ends() {
 
 #[test]
 fn errors_on_a_terminal_are_lines_as_elsewhere() {
-    let sandbox = tiny("lines");
+    let sandbox = Sandbox::tiny("lines");
     let (code, screen, _) = on_terminal(&sandbox, &["-it"], &["nope"]).wait();
     assert_eq!(code, 127);
     assert!(screen.starts_with("error: execute nope"), "{screen:?}");
@@ -159,7 +153,7 @@ fn errors_on_a_terminal_are_lines_as_elsewhere() {
 
 #[test]
 fn without_t_the_callers_terminal_is_the_commands_own() {
-    let sandbox = tiny("notty");
+    let sandbox = Sandbox::tiny("notty");
     let session = on_terminal(&sandbox, &[], &["probe", "report"]);
     let settings = session.terminal().settings();
     let (code, screen, terminal) = session.wait();
@@ -183,7 +177,7 @@ fn without_t_the_callers_terminal_is_the_commands_own() {
 
 #[test]
 fn ctrl_c_without_t_ends_the_command_once() {
-    let sandbox = tiny("ctrlcnotty");
+    let sandbox = Sandbox::tiny("ctrlcnotty");
     let mut session = on_terminal(&sandbox, &[], &["probe", "trap", "INT", "TERM"]);
     session.read_until("ready");
     session.send("\x03");
@@ -202,7 +196,7 @@ fn ctrl_c_without_t_ends_the_command_once() {
 
 #[test]
 fn a_terminal_for_a_caller_without_one_shows_its_output() {
-    let sandbox = tiny("piped");
+    let sandbox = Sandbox::tiny("piped");
     // -t alone: the container has a terminal, whose screen is the caller's pipe.
     let output = sandbox.run(["-t", "tiny", "probe", "report"]).run().ok();
     let report = report_in(&output.stdout());
@@ -220,7 +214,7 @@ fn a_terminal_for_a_caller_without_one_shows_its_output() {
 
 #[test]
 fn t_and_i_together_need_a_terminal() {
-    let sandbox = tiny("itpipe");
+    let sandbox = Sandbox::tiny("itpipe");
     let output = sandbox.run(["-it", "tiny", "true"]).run().code(125);
     let _ = output.says("the input device is not a terminal");
     assert!(sandbox.containers().is_empty(), "nothing was started");
@@ -228,7 +222,7 @@ fn t_and_i_together_need_a_terminal() {
 
 #[test]
 fn the_terminal_belongs_to_the_containers_user() {
-    let sandbox = tiny("ttyuser");
+    let sandbox = Sandbox::tiny("ttyuser");
     let command = ["probe", "try-write", "/dev/stdout"];
     for flags in [
         &["-it", "-u", "alice"][..],

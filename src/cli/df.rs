@@ -1,7 +1,6 @@
 //! `mybox df`: what takes the room, and what of it could be had back.
 
 use std::collections::HashSet;
-use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
@@ -9,18 +8,19 @@ use clap::Args;
 use mybox_store::{GcOptions, GcPlan, Object, Store, Survey, allocated};
 use serde::Serialize;
 
-use super::{images, output, ps};
-use crate::container::{Places, Record};
+use super::{images, output};
+use crate::container::{Places, Record, find, volume};
 use crate::error::Failure;
 use crate::kernel::process;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Sizes are bytes allocated on the disk, each counted once: the images' are those of their layers and
-blobs together. ACTIVE are images and what belongs to them that some container is made of, and
-containers that run. SHARED is what several images have. RECLAIMABLE is what goes if everything does
-that is neither active, pinned nor in use: `mybox gc --unused-for 0s`, and `mybox rm` for containers
-that have ended. `mybox gc` alone removes less: the last line says how much.
+blobs together. ACTIVE are images and what belongs to them that some container is made of, volumes
+that some container has, and containers that run. SHARED is what several images have. RECLAIMABLE is
+what goes if everything does that is neither active, pinned nor in use: `mybox gc --unused-for 0s`,
+`mybox rm` for containers that have ended, and `mybox volume prune`, which leaves volumes with a
+name. `mybox gc` alone removes less: the last line says how much.
 
 --json prints {images, layers, blobs, containers, volumes, partialDownloads, overhead, total,
 reclaimable, gc, compressed}; each of the first six is {total, active, bytes, sharedBytes,
@@ -109,6 +109,7 @@ pub(super) fn run(places: &Places, arguments: &Arguments) -> Result<u8, Failure>
     document.gc = at_once.frees();
     document.compressed = lean.frees().saturating_sub(document.gc);
     document.total += document.volumes.bytes;
+    document.reclaimable += document.volumes.reclaimable_bytes;
     if arguments.details {
         document.objects = Some(objects(&survey));
         document.container_list = Some(containers);
@@ -122,7 +123,7 @@ pub(super) fn run(places: &Places, arguments: &Arguments) -> Result<u8, Failure>
 }
 
 fn containers(places: &Places) -> anyhow::Result<Vec<ContainerRow>> {
-    let rows = ps::rows(places)?;
+    let rows = find::all(places)?;
     rows.into_iter()
         .map(|row| {
             let directory = places.container(&row.record.id);
@@ -208,40 +209,26 @@ fn document(survey: &Survey, plan: &GcPlan, containers: &[ContainerRow]) -> Docu
     }
 }
 
-/// Named volumes: directories of the users'. Active are those a container has been given.
+/// Active are those that some container has; those with a name are not reclaimable.
 fn volumes(places: &Places) -> anyhow::Result<Kind> {
-    let directory = places.root.join("volumes");
     let mut kind = Kind::default();
-    let entries = match std::fs::read_dir(&directory) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(kind),
-        entries => entries.with_context(|| format!("list {}", directory.display()))?,
-    };
-    let mounted = mounted(places)?;
-    for entry in entries {
-        let path = entry.context("list the volumes")?.path();
+    let volumes = volume::all(places)?;
+    if volumes.is_empty() {
+        return Ok(kind);
+    }
+    let users = volume::users(places)?;
+    for volume in volumes {
+        let path = places.volume(&volume.name);
+        let bytes = allocated(&path).with_context(|| format!("measure {}", path.display()))?;
+        let active = users.contains_key(&volume.name);
         kind.total += 1;
-        kind.active += usize::from(mounted.iter().any(|source| source.starts_with(&path)));
-        kind.bytes += allocated(&path).with_context(|| format!("measure {}", path.display()))?;
+        kind.active += usize::from(active);
+        kind.bytes += bytes;
+        if volume.anonymous && !active {
+            kind.reclaimable_bytes += bytes;
+        }
     }
     Ok(kind)
-}
-
-/// What containers have mounted.
-fn mounted(places: &Places) -> anyhow::Result<HashSet<PathBuf>> {
-    let mut mounted = HashSet::new();
-    for record in Record::all(places)? {
-        let path = places.container(&record.id).join("config.json");
-        // A container that is just being made or removed.
-        let Ok(bytes) = std::fs::read(&path) else {
-            continue;
-        };
-        let spec: serde_json::Value =
-            serde_json::from_slice(&bytes).with_context(|| format!("read {}", path.display()))?;
-        let mounts = spec["mounts"].as_array().into_iter().flatten();
-        let sources = mounts.filter_map(|mount| mount["source"].as_str());
-        mounted.extend(sources.map(PathBuf::from));
-    }
-    Ok(mounted)
 }
 
 fn objects(survey: &Survey) -> Vec<ObjectRow> {

@@ -140,7 +140,7 @@ pub(super) fn run(places: &Places, arguments: &Arguments) -> Result<u8, Failure>
 }
 
 /// Says which images cannot be read: while there are any, nothing that they may need goes.
-fn unreadable(damage: &[mybox_store::Damage]) {
+pub(super) fn unreadable(damage: &[mybox_store::Damage]) {
     for one in damage {
         let name = one.names.first().cloned();
         let name = name.unwrap_or_else(|| one.digest.to_string());
@@ -315,13 +315,20 @@ fn kind_of(object: Object) -> (&'static str, String) {
 }
 
 fn name_of(image: &DoomedImage) -> String {
+    names_of(image).swap_remove(0)
+}
+
+/// Its names as people write them, its id if it has none.
+pub(super) fn names_of(image: &DoomedImage) -> Vec<String> {
     let familiar = |name: &String| {
         let reference: Option<Reference> = name.parse().ok();
         reference.map_or_else(|| name.clone(), |reference| reference.familiar())
     };
-    let name = image.names.first().map(familiar);
-    let id = image.ids.first().unwrap_or(&image.digest);
-    name.unwrap_or_else(|| id.short())
+    let mut names: Vec<String> = image.names.iter().map(familiar).collect();
+    if names.is_empty() {
+        names.push(image.ids.first().unwrap_or(&image.digest).short());
+    }
+    names
 }
 
 /// `30 days`, in the largest unit that leaves nothing over.

@@ -14,6 +14,7 @@ use mybox_store::{
 use super::layer_form::LayerFormArgument;
 use super::{output, values};
 use crate::container::Places;
+use crate::container::events::{self, Event};
 use crate::error::Failure;
 
 #[derive(Debug, Args)]
@@ -24,7 +25,7 @@ Examples:
   docker export web | mybox import -c 'CMD [\"nginx\"]' - web")]
 pub(super) struct Arguments {
     /// Change the image's config, by a Dockerfile instruction: CMD, ENTRYPOINT, ENV, EXPOSE,
-    /// LABEL, STOPSIGNAL, USER, VOLUME, WORKDIR
+    /// HEALTHCHECK, LABEL, STOPSIGNAL, USER, VOLUME, WORKDIR
     #[arg(short, long, value_name = "INSTRUCTION", value_parser = Change::parse)]
     change: Vec<Change>,
     /// A comment for the image's history
@@ -98,6 +99,9 @@ pub(super) fn run(places: &Places, arguments: Arguments) -> Result<u8, Failure> 
         }
     };
     display.finish();
+    let name = options.reference.as_ref().map(Reference::familiar);
+    let event = Event::of_image("import", &image.id.to_string());
+    events::tell(places, &event.with("name", name.unwrap_or_default()));
     output::line(&image.manifest.to_string())?;
     Ok(0)
 }
@@ -174,6 +178,7 @@ impl Display {
         let text = match warning {
             Warning::SkippedSocket { path } => format!("left out the socket {path}"),
             Warning::SkippedMount { path } => format!("left out what is mounted on {path}"),
+            Warning::Changed { path } => format!("{path} was changed while it was read"),
             other => format!("{other:?}"),
         };
         self.bar.suspend(|| output::note(&text));

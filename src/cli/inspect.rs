@@ -6,9 +6,12 @@ use clap::Args;
 use mybox_store::{Image, Object, Reference, Store, Survey, rfc3339};
 use serde_json::{Value, json};
 
-use super::{output, ps};
-use crate::container::{Places, Record};
+use super::output;
+use crate::container::health::{Health, Probe, Status};
+use crate::container::{Files, Places, Record, find, volume};
 use crate::error::Failure;
+use crate::life::create;
+use crate::plan::RunRequest;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -36,15 +39,77 @@ pub(super) fn run(places: &Places, arguments: &Arguments) -> Result<u8, Failure>
 
 /// A container if one has this name, else an image, as Docker looks.
 fn document(places: &Places, store: &Store, name: &str) -> anyhow::Result<Value> {
-    if let Ok(row) = ps::find(places, name) {
-        let spec = std::fs::read(places.container(&row.record.id).join("config.json"))?;
+    if let Ok(row) = find::one(places, name) {
+        let dir = places.container(&row.record.id);
+        let spec = std::fs::read(dir.join("config.json"))?;
         let mut document = serde_json::to_value(&row)?;
         document["spec"] = serde_json::from_slice(&spec)?;
+        document["mounts"] = mounts(places, &row.record, &create::read_request(&dir)?);
+        let health = Health::read(&Files::of(dir))?;
+        if let (Some(health), Some(status)) = (health, row.health) {
+            document["health"] = health_document(&health, status);
+        }
         return Ok(document);
     }
     let image = store.find(name)?;
     let survey = store.survey(&|| Record::uses(places))?;
     image_document(&survey, &image)
+}
+
+/// What it has mounted beside its image: volumes, then what its request says of the host's.
+fn mounts(places: &Places, record: &Record, request: &RunRequest) -> Value {
+    let volumes = record.volumes.iter().map(|mounted| {
+        json!({
+            "type": "volume",
+            "name": mounted.name,
+            "source": volume::data(places, &mounted.name),
+            "destination": mounted.destination,
+            "rw": !mounted.read_only,
+        })
+    });
+    let binds = request.volumes.iter().map(|bind| {
+        json!({
+            "type": "bind",
+            "source": bind.source,
+            "destination": bind.destination,
+            "rw": !bind.read_only,
+        })
+    });
+    let tmpfs = request.tmpfs.iter().map(|tmpfs| {
+        json!({
+            "type": "tmpfs",
+            "destination": tmpfs.destination,
+            "rw": !tmpfs.options.iter().any(|word| word == "ro"),
+        })
+    });
+    let images = record.images.iter().map(|mounted| {
+        json!({
+            "type": "image",
+            "source": mounted.image,
+            "digest": mounted.manifest.to_string(),
+            "destination": mounted.destination,
+            "rw": false,
+        })
+    });
+    volumes.chain(binds).chain(tmpfs).chain(images).collect()
+}
+
+/// `status` is the one that counts now.
+fn health_document(health: &Health, status: Status) -> Value {
+    let probe = |probe: &Probe| {
+        json!({
+            "start": output::time(probe.start),
+            "end": output::time(probe.end),
+            "exitCode": probe.exit_code,
+            "output": probe.output,
+        })
+    };
+    json!({
+        "status": status,
+        "failingStreak": health.failing_streak,
+        "check": health.check,
+        "log": health.log.iter().map(probe).collect::<Vec<_>>(),
+    })
 }
 
 fn image_document(survey: &Survey, image: &Image) -> anyhow::Result<Value> {

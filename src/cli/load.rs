@@ -13,6 +13,7 @@ use super::import::Display;
 use super::layer_form::LayerFormArgument;
 use super::output;
 use crate::container::Places;
+use crate::container::events::{self, Event};
 use crate::error::Failure;
 
 #[derive(Debug, Args)]
@@ -65,6 +66,11 @@ pub(super) fn run(places: &Places, arguments: &Arguments) -> Result<u8, Failure>
             load(&store, &mut stdin.lock(), "standard input", &mut display)?
         }
     };
+    for image in &loaded {
+        let name = image.reference.as_ref().map(|it| it.familiar());
+        let event = Event::of_image("load", &image.id.to_string());
+        events::tell(places, &event.with("name", name.unwrap_or_default()));
+    }
     if arguments.json {
         let rows: Vec<Row> = loaded.iter().map(Row::of).collect();
         output::json(&rows)?;

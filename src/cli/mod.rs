@@ -1,33 +1,68 @@
 //! The command line: one file a verb, each parses, calls and prints. Nothing else prints.
 
+mod archive_output;
+mod attach;
+mod commit;
+mod completion;
+mod confirm;
+mod cp;
 mod df;
+mod diff;
+mod each;
+mod env_file;
+mod events;
+mod exec;
+mod export;
 mod gc;
+mod health;
 mod history;
 mod images;
 mod import;
+mod info;
 mod inspect;
+mod isolation;
+mod kill;
+mod limits;
 mod load;
 mod layer_form;
 mod layers;
+mod log_options;
 mod login;
+mod logs;
 mod logout;
+mod mounts;
+mod naming;
 mod network;
+mod not_built;
 mod output;
+mod pause;
 mod progress;
 mod pin;
+mod port;
+mod prune;
 mod ps;
 mod pull;
 mod push;
 mod registry;
+mod rename;
 mod rm;
 mod rmi;
 mod run;
 mod save;
+mod sharing;
+mod stats;
+mod start;
+mod stop;
 mod tag;
+mod top;
+mod update;
 mod values;
 mod verify;
+mod volume;
+mod wait;
 mod why;
 
+use std::io::{self, Write};
 use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
@@ -35,6 +70,7 @@ use tracing::level_filters::LevelFilter;
 
 use crate::container::Places;
 use crate::error::Failure;
+use crate::kernel::process;
 use crate::life::recover;
 
 /// Pull or import root filesystems, stack their layers, launch them as containers
@@ -77,10 +113,51 @@ enum Verb {
     // -h is the host name, as it is for docker and podman.
     #[command(disable_help_flag = true)]
     Run(Box<run::Arguments>),
+    /// Make a container and do not start it
+    #[command(disable_help_flag = true)]
+    Create(Box<run::Arguments>),
+    /// Start containers that do not run
+    Start(start::Arguments),
+    /// Ask containers to end, and make them after a while
+    Stop(stop::Arguments),
+    /// Stop containers and start them again
+    Restart(stop::Arguments),
+    /// Be at a container that runs: see what it writes, type to it
+    Attach(attach::Arguments),
+    /// Show what a container has written
+    Logs(logs::Arguments),
     /// List containers
     Ps(ps::Arguments),
     /// Remove containers that have ended
     Rm(rm::Arguments),
+    /// Make an image of a container
+    Commit(commit::Arguments),
+    /// Copy files into a container, or out of it
+    Cp(cp::Arguments),
+    /// Write the files of a container as a tar
+    Export(export::Arguments),
+    /// Show what a container has changed of its image
+    Diff(diff::Arguments),
+    /// Execute one more command in a container that runs
+    Exec(exec::Arguments),
+    /// Show the processes of a container
+    Top(top::Arguments),
+    /// Show what containers use, once a second
+    Stats(stats::Arguments),
+    /// Change the limits of containers
+    Update(update::Arguments),
+    /// Give a container another name
+    Rename(rename::Arguments),
+    /// Wait until containers have ended; print their exit codes
+    Wait(wait::Arguments),
+    /// Send a signal to containers
+    Kill(kill::Arguments),
+    /// Stop all processes of containers where they are
+    Pause(pause::Arguments),
+    /// Let paused containers go on
+    Unpause(pause::Arguments),
+    /// Show which ports of the host lead to a container
+    Port(port::Arguments),
     /// Fetch an image from a registry
     Pull(pull::Arguments),
     /// Send an image to a registry
@@ -109,6 +186,8 @@ enum Verb {
     Unpin(pin::Arguments),
     /// Remove what nobody needs, and what was not used for long
     Gc(gc::Arguments),
+    /// Remove what is not used: containers that have ended, images without a name
+    Prune(prune::Arguments),
     /// Show a registry who you are, from now on
     Login(login::Arguments),
     /// Forget who you are to a registry
@@ -121,6 +200,18 @@ enum Verb {
     Verify(verify::Arguments),
     /// Look at and remove the bridge
     Network(network::Arguments),
+    /// Make, look at and remove volumes
+    Volume(volume::Arguments),
+    /// Show what happens to containers, images and volumes
+    Events(events::Arguments),
+    /// Show what mybox finds on this machine
+    Info(info::Arguments),
+    /// Show what mybox and the kernel are
+    Version(info::VersionArguments),
+    /// Print the completion script of a shell
+    Completion(completion::Arguments),
+    /// Write a man page for each verb
+    Man(completion::ManArguments),
 }
 
 /// Reads the command line and does what it says. The answer is the exit code.
@@ -132,37 +223,75 @@ pub fn run() -> Result<u8, Failure> {
     log_to_stderr(cli.global.verbose);
     let is_run = matches!(cli.verb, Verb::Run(_));
     let places = places(cli.global).map_err(|error| in_its_place(is_run, error))?;
-    if let Verb::Run(arguments) = cli.verb {
-        return run::run(&places, *arguments);
+    make_ready(&cli.verb, &places)?;
+    act(cli.verb, &places)
+}
+
+/// What comes before most verbs: what a killed mybox has left is taken down.
+fn make_ready(verb: &Verb, places: &Places) -> anyhow::Result<()> {
+    match verb {
+        // They do it when it holds up nobody, need nothing of it, or must work in a damaged store.
+        Verb::Run(_) | Verb::Exec(_) | Verb::Verify(_) => return Ok(()),
+        Verb::Version(_) | Verb::Completion(_) | Verb::Man(_) => return Ok(()),
+        // This process may become a container's monitor: before anything else.
+        Verb::Start(_) | Verb::Restart(_) => process::seal_own_binary()?,
+        _ => {}
     }
-    if let Verb::Verify(arguments) = cli.verb {
-        // Before anything else: a damaged record keeps other verbs from their work.
-        return verify::run(&places, &arguments);
-    }
-    recover::leftovers(&places)?;
-    match cli.verb {
-        Verb::Run(_) | Verb::Verify(_) => unreachable!("handled above"),
-        Verb::Ps(arguments) => ps::run(&places, &arguments),
-        Verb::Rm(arguments) => rm::run(&places, &arguments),
-        Verb::Pull(arguments) => pull::run(&places, arguments),
-        Verb::Push(arguments) => push::run(&places, arguments),
-        Verb::Import(arguments) => import::run(&places, arguments),
-        Verb::Images(arguments) => images::run(&places, &arguments),
-        Verb::History(arguments) => history::run(&places, &arguments),
-        Verb::Layers(arguments) => layers::run(&places, &arguments),
-        Verb::Df(arguments) => df::run(&places, &arguments),
-        Verb::Why(arguments) => why::run(&places, &arguments),
-        Verb::Inspect(arguments) => inspect::run(&places, &arguments),
-        Verb::Tag(arguments) => tag::run(&places, &arguments),
-        Verb::Rmi(arguments) => rmi::run(&places, &arguments),
-        Verb::Pin(arguments) => pin::run(&places, &arguments, true),
-        Verb::Unpin(arguments) => pin::run(&places, &arguments, false),
-        Verb::Gc(arguments) => gc::run(&places, &arguments),
+    recover::leftovers(places)
+}
+
+fn act(verb: Verb, places: &Places) -> Result<u8, Failure> {
+    match verb {
+        Verb::Run(arguments) => run::run(places, *arguments),
+        Verb::Exec(arguments) => exec::run(places, arguments),
+        Verb::Version(arguments) => info::version(places, &arguments),
+        Verb::Verify(arguments) => verify::run(places, &arguments),
+        Verb::Completion(arguments) => completion::completion(Cli::command(), &arguments),
+        Verb::Man(arguments) => completion::man(Cli::command(), &arguments),
+        Verb::Create(arguments) => run::create(places, *arguments),
+        Verb::Start(arguments) => start::run(places, &arguments),
+        Verb::Stop(arguments) => stop::run(places, &arguments),
+        Verb::Restart(arguments) => stop::restart(places, &arguments),
+        Verb::Attach(arguments) => attach::run(places, &arguments),
+        Verb::Logs(arguments) => logs::run(places, &arguments),
+        Verb::Ps(arguments) => ps::run(places, &arguments),
+        Verb::Rm(arguments) => rm::run(places, &arguments),
+        Verb::Cp(arguments) => cp::run(places, &arguments),
+        Verb::Export(arguments) => export::run(places, &arguments),
+        Verb::Commit(arguments) => commit::run(places, arguments),
+        Verb::Diff(arguments) => diff::run(places, &arguments),
+        Verb::Top(arguments) => top::run(places, &arguments),
+        Verb::Stats(arguments) => stats::run(places, &arguments),
+        Verb::Update(arguments) => update::run(places, &arguments),
+        Verb::Rename(arguments) => rename::run(places, &arguments),
+        Verb::Wait(arguments) => wait::run(places, &arguments),
+        Verb::Kill(arguments) => kill::run(places, &arguments),
+        Verb::Pause(arguments) => pause::run(places, &arguments, true),
+        Verb::Unpause(arguments) => pause::run(places, &arguments, false),
+        Verb::Port(arguments) => port::run(places, &arguments),
+        Verb::Pull(arguments) => pull::run(places, arguments),
+        Verb::Push(arguments) => push::run(places, arguments),
+        Verb::Import(arguments) => import::run(places, arguments),
+        Verb::Images(arguments) => images::run(places, &arguments),
+        Verb::History(arguments) => history::run(places, &arguments),
+        Verb::Layers(arguments) => layers::run(places, &arguments),
+        Verb::Df(arguments) => df::run(places, &arguments),
+        Verb::Why(arguments) => why::run(places, &arguments),
+        Verb::Inspect(arguments) => inspect::run(places, &arguments),
+        Verb::Tag(arguments) => tag::run(places, &arguments),
+        Verb::Rmi(arguments) => rmi::run(places, &arguments),
+        Verb::Pin(arguments) => pin::run(places, &arguments, true),
+        Verb::Unpin(arguments) => pin::run(places, &arguments, false),
+        Verb::Gc(arguments) => gc::run(places, &arguments),
+        Verb::Prune(arguments) => prune::run(places, &arguments),
         Verb::Login(arguments) => login::run(arguments),
         Verb::Logout(arguments) => logout::run(&arguments),
-        Verb::Save(arguments) => save::run(&places, arguments),
-        Verb::Load(arguments) => load::run(&places, &arguments),
-        Verb::Network(arguments) => network::run(&places, &arguments),
+        Verb::Save(arguments) => save::run(places, arguments),
+        Verb::Load(arguments) => load::run(places, &arguments),
+        Verb::Network(arguments) => network::run(places, &arguments),
+        Verb::Volume(arguments) => volume::run(places, &arguments),
+        Verb::Events(arguments) => events::run(places, &arguments),
+        Verb::Info(arguments) => info::info(places, &arguments),
     }
 }
 
@@ -171,10 +300,15 @@ pub fn run() -> Result<u8, Failure> {
 /// `run` has its own code for it: 2 could be the command's. Which verb it was is asked again, with
 /// the errors overlooked.
 fn refuse(error: &clap::Error) -> u8 {
+    let told = match not_built::explain(error) {
+        Some(told) => writeln!(io::stderr(), "{told}"),
+        None => error.print(),
+    };
     // Where standard error is closed there is nobody to tell.
-    let _ = error.print();
+    let _ = told;
     let overlooked = Cli::command().ignore_errors(true).try_get_matches();
-    let is_run = overlooked.is_ok_and(|matches| matches.subcommand_name() == Some("run"));
+    let is_run =
+        overlooked.is_ok_and(|matches| matches!(matches.subcommand_name(), Some("run" | "exec")));
     match (error.use_stderr(), is_run) {
         (false, _) => 0,
         (true, true) => 125,
@@ -205,7 +339,7 @@ fn log_to_stderr(verbose: u8) {
     if verbose > 0 {
         tracing_subscriber::fmt()
             .with_max_level(level)
-            .with_writer(std::io::stderr)
+            .with_writer(io::stderr)
             .without_time()
             .with_target(false)
             .with_ansi(false)
@@ -226,13 +360,20 @@ mod tests {
     /// Longer lines are broken where nobody meant them to be.
     #[test]
     fn help_fits_into_a_hundred_columns() {
-        fn check(command: &clap::Command) {
+        fn too_long(command: &clap::Command, found: &mut Vec<String>) {
             let text = command.get_after_help().map(ToString::to_string);
-            for line in text.iter().flat_map(|text| text.lines()) {
-                assert!(line.len() <= 100, "{}: {line}", command.get_name());
+            let lines = text.iter().flat_map(|text| text.lines());
+            found.extend(
+                lines
+                    .filter(|line| line.len() > 100)
+                    .map(|line| format!("{}: {line}", command.get_name())),
+            );
+            for verb in command.get_subcommands() {
+                too_long(verb, found);
             }
-            command.get_subcommands().for_each(check);
         }
-        check(&Cli::command());
+        let mut found = Vec::new();
+        too_long(&Cli::command(), &mut found);
+        assert!(found.is_empty(), "{found:#?}");
     }
 }

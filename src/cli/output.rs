@@ -1,14 +1,21 @@
 //! Tables, sizes and ages, as people read them.
 
 use std::io::{self, Write};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use anyhow::Context;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 /// Prints rows in columns, each as wide as its widest cell; the last is not padded.
 ///
 /// A cell can hold what an image brought along, as its command: control characters are shown as
 /// escapes, since a terminal would act on them.
 pub(super) fn table(header: &[&str], rows: &[Vec<String>]) -> anyhow::Result<()> {
+    print(&table_text(header, rows))
+}
+
+/// The same, as text.
+pub(super) fn table_text(header: &[&str], rows: &[Vec<String>]) -> String {
     let rows: Vec<Vec<String>> = rows
         .iter()
         .map(|row| row.iter().map(|cell| visible(cell)).collect())
@@ -30,7 +37,7 @@ pub(super) fn table(header: &[&str], rows: &[Vec<String>]) -> anyhow::Result<()>
     for row in &rows {
         text.push_str(&line(&mut row.iter().map(String::as_str)));
     }
-    print(&text)
+    text
 }
 
 /// Text with control characters shown as escapes.
@@ -62,39 +69,96 @@ pub(super) fn note(text: &str) {
     let _ = writeln!(io::stderr(), "note: {text}");
 }
 
+/// Asks something, beside the results; the answer is typed on the same line.
+pub(super) fn ask(question: &str) -> anyhow::Result<()> {
+    write!(io::stderr(), "{question}").context("write standard error")
+}
+
 fn print(text: &str) -> anyhow::Result<()> {
-    let mut stdout = io::stdout().lock();
-    match stdout
-        .write_all(text.as_bytes())
-        .and_then(|()| stdout.flush())
-    {
-        // Whoever reads has had enough, as head(1).
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        answer => answer.context("write standard output"),
+    print_on(text.as_bytes()).map(drop)
+}
+
+/// Prints text of which more is to follow; `false` if whoever reads has had enough, as head(1).
+pub(super) fn print_on(text: &[u8]) -> anyhow::Result<bool> {
+    write_on(&mut io::stdout().lock(), text).context("write standard output")
+}
+
+/// The same on standard error.
+pub(super) fn print_on_stderr(text: &[u8]) -> anyhow::Result<bool> {
+    write_on(&mut io::stderr().lock(), text).context("write standard error")
+}
+
+fn write_on(stream: &mut dyn Write, text: &[u8]) -> io::Result<bool> {
+    match stream.write_all(text).and_then(|()| stream.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        written => written.map(|()| true),
     }
+}
+
+/// Waits so long; `false` as soon as nobody reads standard output any more.
+pub(super) fn pause_while_read(time: Duration) -> anyhow::Result<bool> {
+    let deadline = Instant::now() + time;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let limit = Timespec {
+            tv_sec: left.as_secs().cast_signed(),
+            tv_nsec: left.subsec_nanos().into(),
+        };
+        let stdout = io::stdout();
+        // What nobody asks for is told all the same: POLLERR of a pipe without a reader.
+        let mut set = [PollFd::new(&stdout, PollFlags::empty())];
+        match poll(&mut set, Some(&limit)) {
+            Ok(0) => return Ok(true),
+            Ok(_) => return Ok(false),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(errno) => return Err(errno).context("wait"),
+        }
+    }
+}
+
+/// `1.95GiB`: powers of 1024 with four digits, as Docker's stats has it.
+pub(super) fn short_binary_size(bytes: u64) -> String {
+    const UNITS: [&str; 6] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
+    scaled(bytes, 1024.0, 1024.0, UNITS, |value| match value {
+        value if value >= 1000.0 => 0,
+        value if value >= 100.0 => 1,
+        value if value >= 10.0 => 2,
+        _ => 3,
+    })
 }
 
 /// `118MB`: powers of 1000 with three digits, as Docker's tables have it.
 pub(super) fn decimal_size(bytes: u64) -> String {
     const UNITS: [&str; 6] = ["B", "kB", "MB", "GB", "TB", "PB"];
+    scaled(bytes, 1000.0, 999.5, UNITS, |value| match value {
+        value if value >= 99.95 => 0,
+        value if value >= 9.995 => 1,
+        _ => 2,
+    })
+}
+
+/// In the first unit in which there are fewer than `too_many`; a fraction only if it says something.
+fn scaled(
+    bytes: u64,
+    step: f64,
+    too_many: f64,
+    units: [&str; 6],
+    decimals: impl Fn(f64) -> usize,
+) -> String {
     let mut value = bytes as f64;
     let mut unit = 0;
-    while value >= 999.5 && unit + 1 < UNITS.len() {
-        value /= 1000.0;
+    while value >= too_many && unit + 1 < units.len() {
+        value /= step;
         unit += 1;
     }
-    let decimals = if unit == 0 || value >= 99.95 {
-        0
-    } else {
-        if value >= 9.995 { 1 } else { 2 }
-    };
+    let decimals = if unit == 0 { 0 } else { decimals(value) };
     let number = format!("{value:.decimals$}");
     let number = if decimals > 0 {
         number.trim_end_matches('0').trim_end_matches('.')
     } else {
         &number
     };
-    format!("{number}{}", UNITS[unit])
+    format!("{number}{}", units[unit])
 }
 
 /// The first 12 digits of a digest, or all of it.
@@ -144,6 +208,14 @@ pub(super) fn binary_size(bytes: u64) -> String {
         unit += 1;
     }
     format!("{whole} {}", UNITS[unit])
+}
+
+/// Nanoseconds since the epoch as RFC 3339, with all nine digits.
+pub(super) fn time(nanoseconds: u64) -> String {
+    let (seconds, fraction) = (nanoseconds / 1_000_000_000, nanoseconds % 1_000_000_000);
+    let whole = mybox_store::rfc3339(UNIX_EPOCH + Duration::from_secs(seconds));
+    let whole = whole.trim_end_matches('Z');
+    format!("{whole}.{fraction:09}Z")
 }
 
 /// `3 days ago`.
@@ -218,6 +290,9 @@ mod tests {
         }
         assert_eq!(binary_size(512 << 20), "512 MiB");
         assert_eq!(binary_size(1536 << 20), "1536 MiB");
+        let short = [0, 1023, 1536, 700_000, 64 << 20, 2_090_000_000].map(short_binary_size);
+        let expected = ["0B", "1023B", "1.5KiB", "683.6KiB", "64MiB", "1.946GiB"];
+        assert_eq!(short, expected);
     }
 
     #[test]

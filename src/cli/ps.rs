@@ -1,12 +1,16 @@
 //! `mybox ps`.
 
+mod filter;
+
 use clap::Args;
-use serde::Serialize;
+
+use filter::Filter;
 
 use super::output;
-use crate::container::{ContainerId, Places, Record, claim};
+use crate::container::find::{self, Container, State};
+use crate::container::health::Status;
+use crate::container::{Places, port};
 use crate::error::Failure;
-use crate::kernel::process;
 use crate::life;
 
 #[derive(Debug, Args)]
@@ -14,6 +18,9 @@ pub(super) struct Arguments {
     /// Those that have ended too
     #[arg(short, long)]
     all: bool,
+    /// Only those that fit: health=healthy, status=exited, name=, id=, label=, exited=, ancestor=
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    filter: Vec<Filter>,
     /// Ids alone
     #[arg(short, long)]
     quiet: bool,
@@ -22,35 +29,18 @@ pub(super) struct Arguments {
     json: bool,
 }
 
-/// A container and whether it runs.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Row {
-    #[serde(flatten)]
-    pub(super) record: Record,
-    pub(super) running: bool,
-}
-
-/// Every container of this root.
-pub(super) fn rows(places: &Places) -> anyhow::Result<Vec<Row>> {
-    let records = Record::all(places)?;
-    Ok(records
-        .into_iter()
-        .map(|record| Row {
-            running: is_running(places, &record.id),
-            record,
-        })
-        .collect())
-}
-
-fn is_running(places: &Places, id: &ContainerId) -> bool {
-    let process = claim::read_process(&places.live_container(id));
-    process.is_some_and(|(pid, started)| process::start_time(pid) == Some(started))
-}
-
 pub(super) fn run(places: &Places, arguments: &Arguments) -> Result<u8, Failure> {
-    let mut rows = rows(places)?;
-    rows.retain(|row| row.running || arguments.all);
+    if let Err(error) = life::restore_network(places) {
+        output::note(&format!(
+            "the firewall could not be put back in order: {error:#}"
+        ));
+    }
+    let mut rows = find::all(places)?;
+    let all = arguments.all || arguments.filter.iter().any(Filter::is_about_all);
+    rows.retain(|row| {
+        let is_shown = all || matches!(row.state, State::Running | State::Restarting);
+        is_shown && filter::is_wanted(&arguments.filter, row)
+    });
     if arguments.json {
         output::json(&rows)?;
     } else if arguments.quiet {
@@ -65,6 +55,7 @@ pub(super) fn run(places: &Places, arguments: &Arguments) -> Result<u8, Failure>
             "CREATED",
             "STATUS",
             "ADDRESS",
+            "PORTS",
             "NAMES",
         ];
         let cells: Vec<Vec<String>> = rows.iter().map(cells).collect();
@@ -73,22 +64,41 @@ pub(super) fn run(places: &Places, arguments: &Arguments) -> Result<u8, Failure>
     Ok(0)
 }
 
-fn cells(row: &Row) -> Vec<String> {
+fn cells(row: &Container) -> Vec<String> {
     let record = &row.record;
     let since = |then: u64| output::ago(life::now().saturating_sub(then));
-    let status = match (&record.ending, row.running) {
-        (Some(ending), _) if ending.out_of_memory => {
-            format!(
-                "Exited ({}) {}, out of memory",
-                ending.code,
-                since(ending.at)
-            )
+    let ended = record.ending.map(|ending| {
+        let memory = if ending.out_of_memory {
+            ", out of memory"
+        } else {
+            ""
+        };
+        format!("({}) {}{memory}", ending.code, since(ending.at))
+    });
+    let ended = ended.unwrap_or_default();
+    let status = match row.state {
+        State::Created => "Created".to_owned(),
+        State::Running => {
+            let started = record.started.unwrap_or(record.created);
+            let more = match row.health {
+                _ if row.paused => " (Paused)",
+                None => "",
+                Some(Status::Starting) => " (health: starting)",
+                Some(Status::Healthy) => " (healthy)",
+                Some(Status::Unhealthy) => " (unhealthy)",
+            };
+            format!("Up {}{more}", since(started).trim_end_matches(" ago"))
         }
-        (Some(ending), _) => format!("Exited ({}) {}", ending.code, since(ending.at)),
-        (None, true) => format!("Up {}", since(record.created).trim_end_matches(" ago")),
-        (None, false) => "Created".to_owned(),
+        State::Changing => "Changing".to_owned(),
+        State::Restarting => format!("Restarting {ended}"),
+        State::Exited => format!("Exited {ended}"),
     };
     let command: String = record.command.join(" ").chars().take(24).collect();
+    let ports = if row.running {
+        port::listing(row.published(), &record.exposed)
+    } else {
+        String::new()
+    };
     vec![
         record.id.short().to_owned(),
         record.image.clone(),
@@ -100,26 +110,7 @@ fn cells(row: &Row) -> Vec<String> {
             .filter(|_| row.running)
             .map(|it| it.to_string())
             .unwrap_or_default(),
+        ports,
         record.name.clone(),
     ]
-}
-
-/// The one container that a name, an id or the beginning of an id means.
-pub(super) fn find(places: &Places, name: &str) -> anyhow::Result<Row> {
-    let mut rows = rows(places)?;
-    if let Some(at) = rows.iter().position(|row| row.record.name == name) {
-        return Ok(rows.swap_remove(at));
-    }
-    rows.retain(|row| !name.is_empty() && row.record.id.as_str().starts_with(name));
-    match rows.len() {
-        0 => anyhow::bail!("no such container: {name}"),
-        1 => Ok(rows.swap_remove(0)),
-        _ => {
-            let ids: Vec<&str> = rows.iter().map(|row| row.record.id.short()).collect();
-            anyhow::bail!(
-                "{name} is ambiguous: it fits the containers {}",
-                ids.join(", ")
-            )
-        }
-    }
 }

@@ -11,6 +11,7 @@ use super::output;
 use super::progress::{self, Style};
 use super::registry::Trust;
 use crate::container::Places;
+use crate::container::events::{self, Event};
 use crate::error::Failure;
 use crate::life::pull::{self, Platforms, PullRequest};
 
@@ -72,6 +73,10 @@ pub(super) fn run(places: &Places, arguments: Arguments) -> Result<u8, Failure> 
     let pulled = pull::pull(&store, &request, &|event| display.show(event));
     display.finish();
     let pulled = pulled?;
+    events::tell(
+        places,
+        &Event::of_image("pull", &pulled.reference.familiar()),
+    );
     if arguments.json {
         progress::pulled_as_json(&pulled)?;
         return Ok(0);

@@ -3,39 +3,53 @@
 use anyhow::bail;
 use clap::Args;
 
-use super::{output, ps};
+use super::each;
 use crate::container::Places;
+use crate::container::find::{self, State};
 use crate::error::Failure;
-use crate::life::teardown;
+use crate::life::stop;
+use crate::life::teardown::{self, Volumes};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
+    /// Those that run too: they are killed
+    #[arg(short, long)]
+    force: bool,
+    /// Their anonymous volumes too; named ones always stay
+    #[arg(short, long)]
+    volumes: bool,
     /// Names, ids, or the beginnings of ids
     #[arg(required = true, value_name = "CONTAINER")]
     containers: Vec<String>,
 }
 
 pub(super) fn run(places: &Places, arguments: &Arguments) -> Result<u8, Failure> {
-    let mut code = 0;
-    for name in &arguments.containers {
-        match remove(places, name) {
-            Ok(()) => output::line(name)?,
-            Err(error) => {
-                Failure::from(error).show();
-                code = 1;
-            }
-        }
-    }
-    Ok(code)
+    each::container(&arguments.containers, |name| {
+        remove(places, name, arguments)
+    })
 }
 
-fn remove(places: &Places, name: &str) -> anyhow::Result<()> {
-    let row = ps::find(places, name)?;
-    if row.record.ending.is_none() {
-        bail!(
-            "container {} is running; it must end first",
-            row.record.name
-        );
+fn remove(places: &Places, name: &str, arguments: &Arguments) -> anyhow::Result<()> {
+    let container = find::one(places, name)?;
+    let id = container.record.id.clone();
+    let Some(container) = stop::settled(places, container)? else {
+        return Ok(());
+    };
+    if !matches!(container.state, State::Created | State::Exited) {
+        if !arguments.force {
+            let name = container.record.name;
+            bail!("container {name} is running; stop it, or use rm --force");
+        }
+        stop::kill(places, container)?;
     }
-    teardown::remove(places, &row.record.id)
+    let volumes = if arguments.volumes {
+        Volumes::Go
+    } else {
+        Volumes::Stay
+    };
+    // With --rm its monitor has removed it.
+    match find::again(places, &id)? {
+        Some(_) => teardown::remove(places, &id, volumes),
+        None => Ok(()),
+    }
 }

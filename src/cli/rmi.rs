@@ -4,6 +4,7 @@ use clap::Args;
 use mybox_store::{Removed, Store};
 
 use super::output;
+use crate::container::events::{self, Event};
 use crate::container::{Places, Record};
 use crate::error::Failure;
 
@@ -22,7 +23,10 @@ pub(super) fn run(places: &Places, arguments: &Arguments) -> Result<u8, Failure>
     let mut code = 0;
     for name in &arguments.images {
         match store.remove(name, arguments.force, &|| Record::uses(places)) {
-            Ok(removed) => report(&removed)?,
+            Ok(removed) => {
+                tell(places, &removed);
+                report(&removed)?;
+            }
             Err(error) => {
                 Failure::from(error).show();
                 code = 1;
@@ -30,6 +34,15 @@ pub(super) fn run(places: &Places, arguments: &Arguments) -> Result<u8, Failure>
         }
     }
     Ok(code)
+}
+
+fn tell(places: &Places, removed: &Removed) {
+    for reference in &removed.untagged {
+        events::tell(places, &Event::of_image("untag", &reference.familiar()));
+    }
+    for image in &removed.deleted_images {
+        events::tell(places, &Event::of_image("delete", &image.to_string()));
+    }
 }
 
 fn report(removed: &Removed) -> anyhow::Result<()> {

@@ -1,5 +1,6 @@
 //! `mybox run`.
 
+use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,17 +10,26 @@ use anyhow::{Context, bail};
 use clap::Args;
 use mybox_store::{Image, Platform, Store};
 
+use super::health::HealthArguments;
+use super::isolation::IsolationArguments;
 use super::layer_form::LayerFormArgument;
+use super::limits::LimitArguments;
+use super::log_options::LogArguments;
+use super::mounts::MountArguments;
+use super::naming::NamingArguments;
 use super::progress::{self, Display, Style};
-use super::{output, values};
-use crate::container::Places;
+use super::sharing::{self, SharingArguments};
+use super::{env_file, output, values};
+use crate::container::events::{self, Event};
+use crate::container::port::{Port, Publish};
+use crate::container::{ContainerId, Places, RestartPolicy};
 use crate::error::Failure;
-use crate::kernel::cgroup::{CpuQuota, Limits, Swap};
+use crate::kernel::cgroup::{Limits, Swap};
 use crate::kernel::process;
+use crate::life::detach::{self, Detached};
 use crate::life::pull::{self, PullPolicy};
-use crate::life::{self, recover};
+use crate::life::{self, recover, volumes_from};
 use crate::net::names::HostEntry;
-use crate::plan::request::{Tmpfs, Volume};
 use crate::plan::{NetworkMode, RunRequest, explain};
 use crate::registry::{self, Notice};
 
@@ -31,8 +41,13 @@ Examples:
   mybox run --rm debian cat /etc/os-release
   mybox run --rm -it --memory 512m --cpus 1.5 debian bash
   mybox run --rm --network none --read-only -v /srv/data:/data:ro debian ls /data
+  mybox run --rm -p 8080:80 -p 127.0.0.1:5353:53/udp web
+  mybox run -d --name web --restart always debian sleep infinity
   mybox run --dry-run debian            the same by hand, as a shell script")]
 pub(super) struct Arguments {
+    /// Run in the background, print the id
+    #[arg(short, long)]
+    detach: bool,
     /// Remove the container when it ends
     #[arg(long)]
     rm: bool,
@@ -71,69 +86,72 @@ pub(super) struct Arguments {
     /// User and group, by the image's names or by number
     #[arg(short, long, value_name = "USER[:GROUP]", help_heading = "Process")]
     user: Option<String>,
+    /// Start it again when it has ended: no, on-failure[:N], always, unless-stopped
+    #[arg(
+        long,
+        value_name = "POLICY",
+        default_value = "no",
+        help_heading = "Process"
+    )]
+    #[arg(value_parser = values::restart_policy)]
+    restart: RestartPolicy,
+    /// Set a label
+    #[arg(short, long, value_name = "NAME[=VALUE]", help_heading = "Process")]
+    #[arg(value_parser = values::label)]
+    label: Vec<(String, String)>,
+    /// Write the id of the container to a file that is not there yet
+    #[arg(long, value_name = "FILE", help_heading = "Process")]
+    cidfile: Option<PathBuf>,
+    /// Seconds that it has to end when asked to stop [default: 10]
+    #[arg(long, value_name = "SECONDS", help_heading = "Process")]
+    stop_timeout: Option<u64>,
     /// The signal that asks the container to stop
     #[arg(long, value_name = "SIGNAL", help_heading = "Process")]
     #[arg(value_parser = values::stop_signal)]
     stop_signal: Option<String>,
-    /// no-new-privileges: no program gains more than it starts with
-    #[arg(long, value_name = "OPTION", help_heading = "Process")]
-    #[arg(value_parser = values::security_option)]
-    security_opt: Vec<bool>,
+    #[command(flatten)]
+    isolation: IsolationArguments,
+    #[command(flatten)]
+    naming: NamingArguments,
+    #[command(flatten)]
+    sharing: SharingArguments,
+    #[command(flatten)]
+    health: HealthArguments,
+    #[command(flatten)]
+    log: LogArguments,
 
-    /// Show a directory or file of the host in the container
-    #[arg(short, long, value_name = "SRC:DST[:ro]", help_heading = "Files")]
-    #[arg(value_parser = values::volume)]
-    volume: Vec<Volume>,
-    /// Mount an empty file system in memory
-    #[arg(long, value_name = "DST[:OPTIONS]", help_heading = "Files")]
-    #[arg(value_parser = values::tmpfs)]
-    tmpfs: Vec<Tmpfs>,
+    #[command(flatten)]
+    mounts: MountArguments,
     /// Make the root file system read-only
     #[arg(long, help_heading = "Files")]
     read_only: bool,
 
-    /// Memory limit, as 512m
-    #[arg(short, long, value_name = "SIZE", help_heading = "Limits")]
-    #[arg(value_parser = values::bytes)]
-    memory: Option<u64>,
-    /// Memory and swap together; -1: no limit on swap [default: twice the memory]
-    #[arg(
-        long,
-        value_name = "SIZE",
-        help_heading = "Limits",
-        allow_negative_numbers = true
-    )]
-    #[arg(value_parser = values::swap)]
-    memory_swap: Option<Swap>,
-    /// Number of processors, as 1.5
-    #[arg(long, value_name = "NUMBER", help_heading = "Limits")]
-    #[arg(value_parser = values::cpus)]
-    cpus: Option<CpuQuota>,
-    /// Share of processor time under contention, 2 to 262144
-    #[arg(short = 'c', long, value_name = "NUMBER", help_heading = "Limits")]
-    #[arg(value_parser = values::shares)]
-    cpu_shares: Option<u64>,
-    /// Processors to run on, as 0-2,4
-    #[arg(long, value_name = "LIST", help_heading = "Limits")]
-    #[arg(value_parser = values::cpu_list)]
-    cpuset_cpus: Option<String>,
-    /// Number of processes and threads; -1: no limit
-    #[arg(
-        long,
-        value_name = "NUMBER",
-        help_heading = "Limits",
-        allow_negative_numbers = true
-    )]
-    #[arg(value_parser = values::pids)]
-    pids_limit: Option<values::PidsLimit>,
+    #[command(flatten)]
+    limits: LimitArguments,
 
-    /// bridge: an interface on the bridge; host: the host's own; none: loopback alone
+    /// bridge: an interface on the bridge; host: the host's own; none: loopback; container:NAME
     #[arg(long, alias = "net", value_name = "MODE", help_heading = "Network")]
-    #[arg(default_value = "bridge", value_parser = network_mode)]
+    #[arg(default_value = "bridge", value_parser = sharing::network_mode)]
     network: NetworkMode,
     /// An address of one's own choice on the bridge
     #[arg(long, value_name = "ADDRESS", help_heading = "Network")]
     ip: Option<Ipv4Addr>,
+    /// Reach the container's port through one of the host
+    #[arg(
+        short,
+        long,
+        value_name = "[[IP:]PORT:]PORT[/udp]",
+        help_heading = "Network"
+    )]
+    #[arg(value_parser = values::publish)]
+    publish: Vec<values::Ports<Publish>>,
+    /// Publish all ports that the image or --expose name, on free ports of the host
+    #[arg(short = 'P', long, help_heading = "Network")]
+    publish_all: bool,
+    /// A port that the container is known to have, beside the image's
+    #[arg(long, value_name = "PORT[/udp]", help_heading = "Network")]
+    #[arg(value_parser = values::expose)]
+    expose: Vec<values::Ports<Port>>,
     /// Host name [default: the container's short id]
     #[arg(short = 'h', long, value_name = "NAME", help_heading = "Network")]
     #[arg(value_parser = values::hostname)]
@@ -171,33 +189,129 @@ pub(super) fn run(places: &Places, arguments: Arguments) -> Result<u8, Failure> 
     let dry_run = arguments.dry_run;
     let (policy, platform) = (arguments.pull, arguments.platform.clone());
     let layer_form = arguments.layer_form;
+    let cid_file = arguments.cidfile.clone();
     let mut request = request(arguments).map_err(own)?;
     if dry_run {
+        volumes_from::add(places, &mut request).map_err(own)?;
         let store = layer_form.open(places).map_err(own)?;
         let here = pull::find_here(&store, &request.image, platform.as_ref()).map_err(own)?;
         request.image = here.name;
+        for mount in &mut request.image_mounts {
+            let here = pull::find_here(&store, &mount.image, platform.as_ref()).map_err(own)?;
+            mount.manifest = Some(here.image.manifest);
+        }
         let plan = life::dry_run(places, &store, &here.image, &request).map_err(own)?;
         output::line(explain::script(&plan).trim_end()).map_err(own)?;
         return Ok(0);
     }
     process::seal_own_binary().map_err(|error| own(error.into()))?;
     recover::leftovers(places).map_err(own)?;
+    volumes_from::add(places, &mut request).map_err(own)?;
+    let cid_file = cid_file.map(CidFile::new).transpose().map_err(own)?;
     let store = layer_form.open(places).map_err(own)?;
-    let (image, name) = bring_image(&store, &request.image, policy, platform).map_err(own)?;
+    let (image, name) =
+        bring_image(places, &store, &request.image, policy, platform.clone()).map_err(own)?;
     request.image = name;
-    let ending = life::run(places, &store, &image, &request, &mut |text| {
-        output::note(text);
-    })
-    .map_err(|failed| Failure::with_code(failed.code, failed.error))?;
+    bring_mounts(places, &store, &mut request, policy, platform).map_err(own)?;
+    let failed = |failed: life::RunFailed| Failure::with_code(failed.code, failed.error);
+    let mut note = |text: &str| output::note(text);
+    if request.detach {
+        let detached = detach::run(places, &store, &image, &request, &mut note).map_err(failed)?;
+        return match detached {
+            Detached::Failed(code) => Ok(code),
+            Detached::Started(id) => {
+                cid_file
+                    .map_or(Ok(()), |file| file.keep(&id))
+                    .map_err(own)?;
+                output::line(id.as_str()).map_err(own)?;
+                Ok(0)
+            }
+        };
+    }
+    let mut started = |id: &ContainerId| match &cid_file {
+        Some(file) => file.write(id),
+        None => Ok(()),
+    };
+    let ending = life::run(places, &store, &image, &request, &mut note, &mut started);
+    let ending = ending.map_err(failed)?;
+    if let Some(file) = cid_file {
+        file.stay();
+    }
     if ending.out_of_memory {
         report_out_of_memory(ending.code, request.limits.memory);
     }
     Ok(ending.code)
 }
 
+/// Makes the container and does not start it.
+pub(super) fn create(places: &Places, arguments: Arguments) -> Result<u8, Failure> {
+    if arguments.detach || arguments.dry_run {
+        let error =
+            anyhow::anyhow!("create starts nothing: it takes neither --detach nor --dry-run");
+        return Err(Failure::with_code(2, error));
+    }
+    let (policy, platform) = (arguments.pull, arguments.platform.clone());
+    let layer_form = arguments.layer_form;
+    let cid_file = arguments.cidfile.clone().map(CidFile::new).transpose()?;
+    let mut request = request(Arguments {
+        // Whoever attaches to it needs a terminal, not who makes it.
+        detach: true,
+        ..arguments
+    })?;
+    request.detach = false;
+    volumes_from::add(places, &mut request)?;
+    let store = layer_form.open(places)?;
+    let (image, name) = bring_image(places, &store, &request.image, policy, platform.clone())?;
+    request.image = name;
+    bring_mounts(places, &store, &mut request, policy, platform)?;
+    let id = life::create::create(places, &store, &image, &request)?;
+    cid_file.map_or(Ok(()), |file| file.keep(&id))?;
+    output::line(id.as_str())?;
+    Ok(0)
+}
+
+/// `--cidfile`: made before anything else, and gone again if there is no container to name.
+struct CidFile {
+    path: PathBuf,
+    stays: bool,
+}
+
+impl CidFile {
+    fn new(path: PathBuf) -> anyhow::Result<Self> {
+        let made = File::create_new(&path);
+        made.with_context(|| format!("make the cid file {}", path.display()))?;
+        Ok(Self { path, stays: false })
+    }
+
+    fn write(&self, id: &ContainerId) -> anyhow::Result<()> {
+        std::fs::write(&self.path, id.as_str())
+            .with_context(|| format!("write the cid file {}", self.path.display()))
+    }
+
+    fn stay(mut self) {
+        self.stays = true;
+    }
+
+    fn keep(self, id: &ContainerId) -> anyhow::Result<()> {
+        self.write(id)?;
+        self.stay();
+        Ok(())
+    }
+}
+
+impl Drop for CidFile {
+    fn drop(&mut self) {
+        if !self.stays {
+            // The error that is being told is the one that counts.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
 /// Pulls the image if that is called for; the image and its name in the store. Progress goes where
 /// the command's errors go.
 fn bring_image(
+    places: &Places,
     store: &Store,
     image: &str,
     policy: PullPolicy,
@@ -214,9 +328,29 @@ fn bring_image(
     display.finish();
     let brought = brought?;
     if let Some(pulled) = brought.pulled {
+        events::tell(
+            places,
+            &Event::of_image("pull", &pulled.reference.familiar()),
+        );
         output::note(&progress::summary(&pulled, started.elapsed()));
     }
     Ok((brought.image, brought.name))
+}
+
+/// The same for the images that it is to have mounted.
+fn bring_mounts(
+    places: &Places,
+    store: &Store,
+    request: &mut RunRequest,
+    policy: PullPolicy,
+    platform: Option<Platform>,
+) -> anyhow::Result<()> {
+    for mount in &mut request.image_mounts {
+        let (image, name) = bring_image(places, store, &mount.image, policy, platform.clone())
+            .with_context(|| format!("mount the image {}", mount.image))?;
+        (mount.image, mount.manifest) = (name, Some(image.manifest));
+    }
+    Ok(())
 }
 
 /// 137 alone would leave the user guessing who sent SIGKILL.
@@ -233,31 +367,17 @@ fn report_out_of_memory(code: u8, limit: Option<u64>) {
 }
 
 fn request(arguments: Arguments) -> anyhow::Result<RunRequest> {
-    if arguments.tty && arguments.interactive && !rustix::termios::isatty(std::io::stdin()) {
+    let here = arguments.tty && arguments.interactive && !arguments.detach;
+    if here && !rustix::termios::isatty(std::io::stdin()) {
         bail!("the input device is not a terminal: -t and -i together need one");
     }
-    let mut env = Vec::new();
-    for file in &arguments.env_file {
-        env.extend(read_env_file(file)?);
-    }
-    env.extend(arguments.env.into_iter().flatten());
+    let env = env_file::with_flags(&arguments.env_file, arguments.env)?;
+    let asked = arguments.limits.limits();
     let limits = Limits {
-        memory: arguments.memory.filter(|bytes| *bytes > 0),
-        swap: arguments
-            .memory_swap
-            .filter(|swap| *swap != Swap::Total(0))
-            .or(arguments
-                .memory
-                .map(|bytes| Swap::Total(bytes.saturating_mul(2)))),
-        swap_is_explicit: arguments
-            .memory_swap
-            .is_some_and(|swap| swap != Swap::Total(0)),
-        cpu: arguments.cpus,
-        cpu_shares: arguments.cpu_shares,
-        cpuset_cpus: arguments.cpuset_cpus,
-        pids: arguments.pids_limit.and_then(|limit| limit.0),
+        swap: asked.swap.or(asked.memory.map(Swap::twice)),
+        ..asked
     };
-    Ok(RunRequest {
+    let mut request = RunRequest {
         image: arguments.image,
         command: arguments.command,
         entrypoint: arguments.entrypoint,
@@ -270,45 +390,29 @@ fn request(arguments: Arguments) -> anyhow::Result<RunRequest> {
         workdir: arguments.workdir,
         user: arguments.user,
         hostname: arguments.hostname,
-        volumes: arguments.volume,
-        tmpfs: arguments.tmpfs,
         read_only: arguments.read_only,
         limits,
         network: arguments.network,
         ip: arguments.ip,
         dns: arguments.dns,
+        publish: arguments.publish.into_iter().flat_map(|it| it.0).collect(),
+        publish_all: arguments.publish_all,
+        expose: arguments.expose.into_iter().flat_map(|it| it.0).collect(),
         add_host: arguments.add_host,
         stop_signal: arguments.stop_signal,
-        no_new_privileges: arguments.security_opt.last().copied().unwrap_or(false),
-    })
-}
-
-/// Docker's format: a NAME=VALUE or NAME a line, as it stands; `#` begins a comment line.
-fn read_env_file(path: &PathBuf) -> anyhow::Result<Vec<(String, String)>> {
-    let text = std::fs::read_to_string(path)
-        .with_context(|| format!("read the env file {}", path.display()))?;
-    let mut variables = Vec::new();
-    for (number, line) in text.lines().enumerate() {
-        let line = line.trim_start();
-        if line.is_empty() || line.starts_with('#') {
-            continue;
-        }
-        let place = || format!("{} line {}", path.display(), number + 1);
-        let variable = values::variable(line)
-            .map_err(anyhow::Error::msg)
-            .with_context(place)?;
-        if let Some((name, _)) = variable
-            .as_ref()
-            .filter(|(name, _)| name.contains(char::is_whitespace))
-        {
-            bail!(
-                "{}: the variable name `{name}` contains white space",
-                place()
-            );
-        }
-        variables.extend(variable);
-    }
-    Ok(variables)
+        detach: arguments.detach,
+        restart: arguments.restart,
+        stop_timeout: arguments.stop_timeout,
+        labels: arguments.label.into_iter().collect(),
+        ..RunRequest::default()
+    };
+    arguments.isolation.apply(&mut request);
+    arguments.sharing.apply(&mut request);
+    arguments.health.apply(&mut request);
+    arguments.log.apply(&mut request);
+    arguments.mounts.apply(&mut request);
+    arguments.naming.apply(&mut request)?;
+    Ok(request)
 }
 
 fn pull_policy(text: &str) -> Result<PullPolicy, String> {
@@ -317,16 +421,5 @@ fn pull_policy(text: &str) -> Result<PullPolicy, String> {
         "missing" => Ok(PullPolicy::Missing),
         "never" => Ok(PullPolicy::Never),
         other => Err(format!("`{other}` is none of always, missing, never")),
-    }
-}
-
-fn network_mode(text: &str) -> Result<NetworkMode, String> {
-    match text {
-        "bridge" => Ok(NetworkMode::Bridge),
-        "host" => Ok(NetworkMode::Host),
-        "none" => Ok(NetworkMode::None),
-        other => Err(format!(
-            "`{other}` is not built yet; there are bridge, host and none"
-        )),
     }
 }

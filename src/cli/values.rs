@@ -1,13 +1,16 @@
-//! Values of flags as Docker writes them: sizes, processors, volumes, hosts. Each parser answers
+//! Values of flags as Docker writes them: sizes, processors, ports, hosts. Each parser answers
 //! with a sentence that says what it expected; clap adds the flag.
 
-use std::path::{Component, Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use super::output;
+use crate::container::RestartPolicy;
+use crate::container::port::{Port, Publish};
 use crate::kernel::cgroup::{CpuQuota, Swap};
 use crate::kernel::signal;
+use crate::life::stop::Timeout;
 use crate::net::names::HostEntry;
-use crate::plan::request::{Tmpfs, Volume};
+use crate::plan::ports;
 
 /// `512m`, `1g`, `1.5GiB`, `65536`, `64kb`: bytes, in powers of 1024.
 pub(super) fn bytes(text: &str) -> Result<u64, String> {
@@ -92,9 +95,11 @@ pub(super) fn swap(text: &str) -> Result<Swap, String> {
     }
 }
 
-/// `1.5` processors, in the kernel's 100 ms periods.
+/// The kernel's own period for quotas of processor time, in microseconds.
+pub(super) const USUAL_PERIOD: u64 = 100_000;
+
+/// `1.5` processors, in the kernel's usual periods.
 pub(super) fn cpus(text: &str) -> Result<CpuQuota, String> {
-    const PERIOD: u64 = 100_000;
     // The kernel's shortest quota is 1 ms.
     const LEAST: f64 = 0.01;
     let number: f64 = text
@@ -107,8 +112,8 @@ pub(super) fn cpus(text: &str) -> Result<CpuQuota, String> {
         ));
     }
     Ok(CpuQuota {
-        quota: (number * PERIOD as f64).round() as u64,
-        period: PERIOD,
+        quota: (number * USUAL_PERIOD as f64).round() as u64,
+        period: USUAL_PERIOD,
     })
 }
 
@@ -134,7 +139,7 @@ pub(super) fn cpu_list(text: &str) -> Result<String, String> {
     if text.split(',').all(is_range) {
         Ok(text.to_owned())
     } else {
-        Err(format!("`{text}` is no list of processors such as 0-2,4"))
+        Err(format!("`{text}` is no list of numbers such as 0-2,4"))
     }
 }
 
@@ -151,65 +156,6 @@ pub(super) fn pids(text: &str) -> Result<PidsLimit, String> {
     }
 }
 
-/// `SOURCE:DESTINATION[:OPTIONS]`.
-pub(super) fn volume(text: &str) -> Result<Volume, String> {
-    let parts: Vec<&str> = text.split(':').collect();
-    let (source, destination, options) = match parts[..] {
-        [source, destination] => (source, destination, ""),
-        [source, destination, options] => (source, destination, options),
-        _ => return Err(format!("`{text}` is not SOURCE:DESTINATION[:ro]")),
-    };
-    if !source.starts_with(['/', '.']) {
-        return Err(format!(
-            "`{source}` is the name of a volume, and named volumes are not built yet; \
-             for a directory of the host write /{source} or ./{source}"
-        ));
-    }
-    let mut read_only = false;
-    for option in options.split(',').filter(|option| !option.is_empty()) {
-        match option {
-            "ro" => read_only = true,
-            "rw" => read_only = false,
-            other => return Err(format!("`{other}` is no option of a volume: ro or rw")),
-        }
-    }
-    let source = std::path::absolute(source).map_err(|error| error.to_string())?;
-    Ok(Volume {
-        source,
-        destination: inside(destination)?,
-        read_only,
-    })
-}
-
-/// `DESTINATION[:OPTION,...]`.
-pub(super) fn tmpfs(text: &str) -> Result<Tmpfs, String> {
-    let (destination, options) = text.split_once(':').unwrap_or((text, ""));
-    let options = options
-        .split(',')
-        .filter(|word| !word.is_empty())
-        .map(ToOwned::to_owned);
-    Ok(Tmpfs {
-        destination: inside(destination)?,
-        options: options.collect(),
-    })
-}
-
-/// An absolute path in the container, without `..`, and not `/` itself.
-fn inside(text: &str) -> Result<PathBuf, String> {
-    let path = Path::new(text);
-    let climbs = path.components().any(|part| part == Component::ParentDir);
-    if !path.is_absolute() || climbs {
-        return Err(format!("`{text}` is not an absolute path in the container"));
-    }
-    // Rebuilt from its parts: no `.`, no double or final slash.
-    let path: PathBuf = path.components().collect();
-    if path == Path::new("/") {
-        Err("the container's / cannot be mounted over".into())
-    } else {
-        Ok(path)
-    }
-}
-
 /// `NAME=VALUE`, or `NAME` for the caller's own value; `None` if the caller has none.
 pub(super) fn variable(text: &str) -> Result<Option<(String, String)>, String> {
     let (name, value) = match text.split_once('=') {
@@ -220,6 +166,15 @@ pub(super) fn variable(text: &str) -> Result<Option<(String, String)>, String> {
         return Err(format!("`{text}` has no name before the `=`"));
     }
     Ok(value.map(|value| (name.to_owned(), value)))
+}
+
+/// `NAME[=VALUE]`.
+pub(super) fn label(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').unwrap_or((text, ""));
+    if name.is_empty() {
+        return Err(format!("`{text}` has no name before the `=`"));
+    }
+    Ok((name.to_owned(), value.to_owned()))
 }
 
 /// `NAME:ADDRESS`, `NAME=ADDRESS`, or `NAME:host-gateway`.
@@ -243,6 +198,20 @@ pub(super) fn host_entry(text: &str) -> Result<HostEntry, String> {
     })
 }
 
+/// `[ADDRESS:][PORT:]PORT[/tcp|/udp]`, ranges too.
+pub(super) fn publish(text: &str) -> Result<Ports<Publish>, String> {
+    ports::publish(text).map(Ports)
+}
+
+/// `PORT[-PORT][/tcp|/udp]`.
+pub(super) fn expose(text: &str) -> Result<Ports<Port>, String> {
+    ports::expose(text).map(Ports)
+}
+
+/// What one flag says of ports: a range is several.
+#[derive(Debug, Clone)]
+pub(super) struct Ports<T>(pub(super) Vec<T>);
+
 /// A host name (hostname(7)): labels of letters, digits and hyphens; 64 bytes in all for the kernel.
 pub(super) fn hostname(text: &str) -> Result<String, String> {
     let label = |label: &str| {
@@ -260,12 +229,33 @@ pub(super) fn hostname(text: &str) -> Result<String, String> {
     }
 }
 
-/// A signal by name or number.
-pub(super) fn stop_signal(text: &str) -> Result<String, String> {
-    match signal::parse(text) {
-        Some(number) => Ok(signal::name(number)),
-        None => Err(format!("`{text}` is no signal such as SIGTERM or 15")),
+/// `no`, `on-failure[:N]`, `always`, `unless-stopped`.
+pub(super) fn restart_policy(text: &str) -> Result<RestartPolicy, String> {
+    match text.split_once(':') {
+        None => match text {
+            "no" => Some(RestartPolicy::No),
+            "always" => Some(RestartPolicy::Always),
+            "unless-stopped" => Some(RestartPolicy::UnlessStopped),
+            "on-failure" => Some(RestartPolicy::OnFailure(None)),
+            _ => None,
+        },
+        Some(("on-failure", count)) => {
+            let count = count.parse().ok();
+            count.map(|count| RestartPolicy::OnFailure(Some(count)))
+        }
+        Some(_) => None,
     }
+    .ok_or_else(|| format!("`{text}` is none of no, on-failure[:N], always, unless-stopped"))
+}
+
+/// A signal by name or number.
+pub(super) fn signal(text: &str) -> Result<i32, String> {
+    signal::parse(text).ok_or_else(|| format!("`{text}` is no signal such as SIGTERM or 15"))
+}
+
+/// A signal, by name.
+pub(super) fn stop_signal(text: &str) -> Result<String, String> {
+    signal(text).map(signal::name)
 }
 
 /// A name that an interface can have (1 to 15 bytes, no slash, no space).
@@ -284,15 +274,52 @@ pub(super) fn interface_name(text: &str) -> Result<String, String> {
     }
 }
 
-/// `no-new-privileges`; what is not built yet is an error that says so.
-pub(super) fn security_option(text: &str) -> Result<bool, String> {
-    match text {
-        "no-new-privileges" | "no-new-privileges:true" | "no-new-privileges=true" => Ok(true),
-        "no-new-privileges:false" | "no-new-privileges=false" => Ok(false),
-        other => Err(format!(
-            "`{other}` is not built yet; there is no-new-privileges"
-        )),
+/// Seconds; -1 for as long as it takes.
+pub(super) fn timeout(text: &str) -> Result<Timeout, String> {
+    match text.parse::<i64>() {
+        Ok(-1) => Ok(Timeout::Never),
+        Ok(seconds) => match u64::try_from(seconds) {
+            Ok(seconds) => Ok(Timeout::After(seconds)),
+            Err(_) => Err("a number of seconds, or -1".to_owned()),
+        },
+        Err(_) => Err("a number of seconds, or -1".to_owned()),
     }
+}
+
+/// How many lines from the end; `None` is all of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Tail(pub(super) Option<u64>);
+
+/// `all` or a number of lines.
+pub(super) fn tail(text: &str) -> Result<Tail, String> {
+    match text {
+        "all" => Ok(Tail(None)),
+        number => match number.parse() {
+            Ok(lines) => Ok(Tail(Some(lines))),
+            Err(_) => Err("a number of lines, or all".to_owned()),
+        },
+    }
+}
+
+/// A time: RFC 3339 in UTC, seconds since the epoch, or a duration before now.
+pub(super) fn time(text: &str) -> Result<SystemTime, String> {
+    let since_epoch = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs_f64(seconds);
+    if let Some(seconds) = output::epoch_seconds(text) {
+        return Ok(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds));
+    }
+    if let Ok(seconds) = text.parse::<f64>() {
+        let sane = (0.0..1e11).contains(&seconds);
+        return sane
+            .then(|| since_epoch(seconds))
+            .ok_or_else(|| format!("`{text}` is no time"));
+    }
+    let ago = if let Some(seconds) = text.strip_suffix('s') {
+        seconds.parse().map(Duration::from_secs).ok()
+    } else {
+        duration(text).ok()
+    };
+    ago.and_then(|ago| SystemTime::now().checked_sub(ago))
+        .ok_or_else(|| "2026-11-25T12:00:00Z, seconds since the epoch, or 10m, 2h".to_owned())
 }
 
 #[cfg(test)]
@@ -338,22 +365,6 @@ mod tests {
         for bad in ["", "3-1", "a", "0,,1", "-1"] {
             assert!(cpu_list(bad).is_err(), "{bad}");
         }
-    }
-
-    #[test]
-    fn volumes_name_a_path_on_each_side() {
-        let volume = volume("/a/b:/c/./d/:ro").unwrap();
-        assert_eq!(volume.source, Path::new("/a/b"));
-        assert_eq!(volume.destination, Path::new("/c/d"));
-        assert!(volume.read_only);
-        for bad in ["/a", "/a:b", "/a:/b:rx", "/a:/", "/a:/b/../c", "/a:/b:ro:x"] {
-            assert!(super::volume(bad).is_err(), "{bad}");
-        }
-        assert!(
-            super::volume("data:/b")
-                .unwrap_err()
-                .contains("not built yet")
-        );
     }
 
     #[test]

@@ -113,7 +113,7 @@ fn text(why: &Why, now: SystemTime) -> Vec<String> {
     for reason in &why.reasons {
         lines.push(format!("  {}", sentence(reason)));
         let containers = reason.containers.iter();
-        lines.extend(containers.map(|name| format!("    which container {name} is made of")));
+        lines.extend(containers.map(|name| format!("    which container {name} has")));
         if reason.pinned {
             lines.push("    which is pinned".to_owned());
         }

@@ -5,19 +5,28 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::FlockOperation;
 
 use super::{ContainerId, Places};
+use crate::kernel::file::{existing, gone, is_at};
+
+/// There if somebody has asked for it to stop.
+const STOP: &str = "stop";
+/// The file that says that another container is on its network.
+const SHARED: &str = "shared";
+
+/// The socket through which its monitor takes input for it.
+pub const INPUT: &str = "input";
 
 /// The lock on a container's volatile directory.
 #[derive(Debug)]
 pub struct Claim {
     id: ContainerId,
     dir: PathBuf,
-    _lock: File,
+    lock: File,
 }
 
 impl Claim {
@@ -34,11 +43,11 @@ impl Claim {
                 continue;
             };
             rustix::fs::flock(&lock, FlockOperation::LockExclusive)?;
-            if is_still(&lock, &dir)? {
+            if is_at(&lock, &dir)? {
                 return Ok(Self {
                     id: id.clone(),
                     dir,
-                    _lock: lock,
+                    lock,
                 });
             }
         }
@@ -54,12 +63,45 @@ impl Claim {
             Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
             answer => answer?,
         }
-        let ours = is_still(&lock, &dir)?;
+        let ours = is_at(&lock, &dir)?;
         Ok(ours.then(|| Self {
             id: id.clone(),
             dir,
-            _lock: lock,
+            lock,
         }))
+    }
+
+    /// The claim that this process was executed with, by its descriptor.
+    pub fn inherited(places: &Places, id: &ContainerId, lock: OwnedFd) -> Self {
+        Self {
+            id: id.clone(),
+            dir: places.live_container(id),
+            lock: lock.into(),
+        }
+    }
+
+    /// Asks for it to end, and stay so, whoever holds the claim.
+    pub fn ask_to_stop(places: &Places, id: &ContainerId) -> io::Result<()> {
+        match File::create(places.live_container(id).join(STOP)) {
+            // It is being taken down, or was.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            made => made.map(drop),
+        }
+    }
+
+    /// Whether somebody has asked for it to stop.
+    pub fn is_to_stop(&self) -> bool {
+        self.dir.join(STOP).exists()
+    }
+
+    /// Whether another container is on its network.
+    pub fn shares_network(&self) -> bool {
+        self.dir.join(SHARED).exists()
+    }
+
+    /// Forgets its first process, which has ended.
+    pub fn forget_process(&self) -> io::Result<()> {
+        gone(fs::remove_file(self.dir.join("pid")))
     }
 
     /// The container.
@@ -79,12 +121,22 @@ impl Claim {
 
     /// Gives the claim back: nothing of the container is on the host any more.
     pub fn release(self) -> io::Result<()> {
-        match fs::remove_file(self.dir.join("pid")) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
+        for name in ["pid", STOP, SHARED, INPUT] {
+            gone(fs::remove_file(self.dir.join(name)))?;
         }
         fs::remove_dir(&self.dir)
     }
+}
+
+impl AsFd for Claim {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.lock.as_fd()
+    }
+}
+
+/// Notes at a container that another one is on its network, which so outlives it.
+pub fn share_network(places: &Places, id: &ContainerId) -> io::Result<()> {
+    File::create(places.live_container(id).join(SHARED)).map(drop)
 }
 
 /// The containers that have a directory under the run root.
@@ -110,24 +162,6 @@ pub fn read_process(dir: &Path) -> Option<(i32, u64)> {
     let text = fs::read_to_string(dir.join("pid")).ok()?;
     let (pid, started) = text.trim().split_once(' ')?;
     Some((pid.parse().ok()?, started.parse().ok()?))
-}
-
-/// `None` instead of an error for what does not exist.
-fn existing<T>(answer: io::Result<T>) -> io::Result<Option<T>> {
-    match answer {
-        Ok(value) => Ok(Some(value)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-/// Whether the path still names the directory that was locked.
-fn is_still(lock: &File, dir: &Path) -> io::Result<bool> {
-    let locked = lock.metadata()?;
-    let Some(now) = existing(fs::metadata(dir))? else {
-        return Ok(false);
-    };
-    Ok((locked.dev(), locked.ino()) == (now.dev(), now.ino()))
 }
 
 #[cfg(test)]

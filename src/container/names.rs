@@ -7,6 +7,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use super::{ContainerId, Places};
+use crate::kernel::file::{existing, remove_link_to};
 
 /// Why a container did not get a name.
 #[derive(Debug, thiserror::Error)]
@@ -70,8 +71,20 @@ pub fn claim(places: &Places, name: &str, id: &ContainerId) -> Result<(), Error>
     }
 }
 
+/// Gives a container the name that was asked for, or one made up for it.
+pub fn claim_or_invent(
+    places: &Places,
+    name: Option<&str>,
+    id: &ContainerId,
+) -> Result<String, Error> {
+    match name {
+        Some(name) => claim(places, name, id).map(|()| name.to_owned()),
+        None => claim_any(places, id),
+    }
+}
+
 /// Gives a container a name made up for it.
-pub fn claim_any(places: &Places, id: &ContainerId) -> Result<String, Error> {
+fn claim_any(places: &Places, id: &ContainerId) -> Result<String, Error> {
     let seed = usize::from_str_radix(&id.as_str()[..8], 16).unwrap_or(0);
     let first = ADJECTIVES[seed % ADJECTIVES.len()];
     let second = NOUNS[seed / ADJECTIVES.len() % NOUNS.len()];
@@ -88,23 +101,15 @@ pub fn claim_any(places: &Places, id: &ContainerId) -> Result<String, Error> {
 
 /// Takes the name from a container, if it is this one that has it.
 pub fn release(places: &Places, name: &str, id: &ContainerId) -> io::Result<()> {
-    let link = places.names().join(name);
-    if owner(&link).as_ref() != Some(id) {
-        return Ok(());
-    }
-    match fs::remove_file(&link) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
+    remove_link_to(&places.names().join(name), id.as_str())
 }
 
 /// Takes every name from a container of which no record tells its name.
 pub fn release_all(places: &Places, id: &ContainerId) -> io::Result<()> {
-    let links = match fs::read_dir(places.names()) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        links => links?,
-    };
-    for link in links {
+    for link in existing(fs::read_dir(places.names()))?
+        .into_iter()
+        .flatten()
+    {
         if let Some(name) = link?.file_name().to_str() {
             release(places, name, id)?;
         }

@@ -1,14 +1,18 @@
 //! The record of a container: written before anything is made on the host, so that whatever
 //! happens, what may have been made can be undone from it.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use mybox_store::{Digest, Use};
 use serde::{Deserialize, Serialize};
 
+use super::port::{Port, Published};
+use super::volume::Mounted;
 use super::{ContainerId, Places};
+use crate::kernel::file::{Lasting, existing, replace};
 
 /// The format of `record.json`.
 const VERSION: u32 = 1;
@@ -43,8 +47,77 @@ pub struct Record {
     pub veth: Option<String>,
     /// Its lease, which may exist.
     pub address: Option<std::net::Ipv4Addr>,
+    /// Ports of the host that lead to it.
+    #[serde(default)]
+    pub ports: Vec<Published>,
+    /// Ports it is known to have, published or not.
+    #[serde(default)]
+    pub exposed: Vec<Port>,
     /// How it ended; `None` while it runs, or when nobody saw it end.
     pub ending: Option<Ending>,
+    /// When it was last started, in seconds since the epoch; `None` if it never was.
+    #[serde(default)]
+    pub started: Option<u64>,
+    /// When its monitor starts it again.
+    #[serde(default)]
+    pub restart: RestartPolicy,
+    /// How often its monitor has started it again since somebody started it.
+    #[serde(default)]
+    pub restart_count: u32,
+    /// Whether its monitor is about to start it again.
+    #[serde(default)]
+    pub restarting: bool,
+    /// Whether somebody stopped it: then `unless-stopped` does not bring it back.
+    #[serde(default)]
+    pub stopped: bool,
+    /// The signal that asks it to stop, by name.
+    #[serde(default)]
+    pub stop_signal: Option<String>,
+    /// Seconds that it has to end when it was asked to stop.
+    #[serde(default)]
+    pub stop_timeout: Option<u64>,
+    /// Whether it stays even if its command never runs: it was made by `create`, or it has run before.
+    #[serde(default)]
+    pub kept: bool,
+    /// Its labels.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// The volumes that it has, whether it runs or not.
+    #[serde(default)]
+    pub volumes: Vec<Mounted>,
+    /// Images that it can read beside its own, whether it runs or not.
+    #[serde(default)]
+    pub images: Vec<MountedImage>,
+    /// Whether those volumes that nobody named go with it.
+    #[serde(default)]
+    pub remove_volumes: bool,
+}
+
+/// An image that a container has mounted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct MountedImage {
+    /// The image as the user named it.
+    pub image: String,
+    /// Its manifest.
+    pub manifest: Digest,
+    /// Where it is in the container.
+    pub destination: PathBuf,
+}
+
+/// `--restart`: whether a container that has ended is started again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RestartPolicy {
+    /// It stays as it ended.
+    #[default]
+    No,
+    /// If its exit code was not 0, and only so many times if a number is given.
+    OnFailure(Option<u32>),
+    /// Whatever its exit code was.
+    Always,
+    /// As [`RestartPolicy::Always`], but after a reboot only if nobody had stopped it.
+    UnlessStopped,
 }
 
 /// How a container ended.
@@ -68,9 +141,8 @@ impl Record {
     /// Reads the record of the container in `dir`; `None` if it has none. An empty one is none: a
     /// power cut leaves that of a record that was not flushed.
     pub fn read(dir: &Path) -> io::Result<Option<Self>> {
-        let bytes = match fs::read(dir.join("record.json")) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            bytes => bytes?,
+        let Some(bytes) = existing(fs::read(dir.join("record.json")))? else {
+            return Ok(None);
         };
         if bytes.iter().all(|byte| *byte == 0) {
             return Ok(None);
@@ -82,27 +154,38 @@ impl Record {
     /// Writes it in one step: a reader sees the old one or the new one. It is flushed to the disk
     /// unless the container is one of those that no power cut survives anyway.
     pub fn write(&self, dir: &Path) -> io::Result<()> {
-        let temporary = dir.join("record.json.new");
-        let mut file = File::create(&temporary)?;
-        file.write_all(&serde_json::to_vec_pretty(self)?)?;
-        if !self.remove {
-            file.sync_all()?;
-        }
-        fs::rename(temporary, dir.join("record.json"))?;
-        if !self.remove {
-            File::open(dir)?.sync_all()?;
-        }
-        Ok(())
+        let lasting = if self.remove {
+            Lasting::No
+        } else {
+            Lasting::Yes
+        };
+        replace(
+            &dir.join("record.json"),
+            &serde_json::to_vec_pretty(self)?,
+            lasting,
+        )
     }
 
     /// What the containers of the store are made of, by their names.
     pub fn uses(places: &Places) -> io::Result<Vec<Use>> {
+        Self::uses_but(places, &[])
+    }
+
+    /// The same, when these containers have gone.
+    pub fn uses_but(places: &Places, gone: &[ContainerId]) -> io::Result<Vec<Use>> {
         let records = Self::all(places)?.into_iter();
-        let uses = records.map(|record| Use {
-            what: record.name,
-            manifest: record.manifest,
-        });
-        Ok(uses.collect())
+        let staying = records.filter(|record| !gone.contains(&record.id));
+        Ok(staying.flat_map(Self::used).collect())
+    }
+
+    /// The image that it is made of, and those that it has mounted.
+    fn used(self) -> impl Iterator<Item = Use> {
+        let mounted = self.images.into_iter().map(|mounted| mounted.manifest);
+        let manifests: BTreeSet<Digest> = mounted.chain([self.manifest]).collect();
+        manifests.into_iter().map(move |manifest| Use {
+            what: self.name.clone(),
+            manifest,
+        })
     }
 
     /// All records of the store, the newest first. Directories without one are being made.
@@ -119,6 +202,7 @@ impl Record {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::container::port::Protocol;
 
     #[test]
     fn a_record_is_read_as_it_was_written() {
@@ -139,11 +223,38 @@ mod tests {
             cgroups: vec!["/sys/fs/cgroup/mybox/x".into()],
             veth: Some("vethx".into()),
             address: Some([10, 10, 0, 2].into()),
+            ports: vec![Published {
+                host_ip: [127, 0, 0, 1].into(),
+                host_port: 8080,
+                container_port: 80,
+                protocol: Protocol::Tcp,
+            }],
+            exposed: vec!["80/tcp".parse().unwrap()],
             ending: Some(Ending {
                 code: 137,
                 out_of_memory: true,
                 at: 2,
             }),
+            started: Some(1),
+            restart: RestartPolicy::OnFailure(Some(3)),
+            restart_count: 2,
+            restarting: false,
+            stopped: true,
+            stop_signal: Some("SIGTERM".into()),
+            stop_timeout: Some(3),
+            kept: true,
+            labels: [("a".to_owned(), "b".to_owned())].into(),
+            volumes: vec![Mounted {
+                name: "data".into(),
+                destination: "/srv".into(),
+                read_only: true,
+            }],
+            images: vec![MountedImage {
+                image: "tools".into(),
+                manifest: format!("sha256:{}", "b".repeat(64)).parse().unwrap(),
+                destination: "/tools".into(),
+            }],
+            remove_volumes: true,
         };
         record.write(&dir).unwrap();
         assert_eq!(Record::read(&dir).unwrap(), Some(record));

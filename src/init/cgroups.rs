@@ -57,6 +57,7 @@ fn small_tmpfs(options: &Options) -> Result<OwnedFd> {
             ("size".into(), Some("64k".into())),
         ],
         bind: None,
+        link: None,
     };
     mount::detached("tmpfs", "cgroup", &tmpfs)
 }

@@ -5,72 +5,86 @@ use std::ffi::CString;
 use std::path::Path;
 
 use nix::errno::Errno;
-use oci_spec::runtime::Capabilities;
+use oci_spec::runtime::{Capabilities, Process};
 use rustix::fs::OFlags;
 use rustix::process::Signal;
 use rustix::thread::CapabilitySet;
 
 use super::identity::Identity;
 use super::protocol::{self, Failed, FromChild, Stage};
-use super::{Birth, plain_signals, reaper};
+use super::{Task, plain_signals, reaper};
 use crate::kernel::root::{MakeAs, Root};
-use crate::kernel::{Context, Error, Result, caps, process, raw, seccomp};
-use crate::plan::RunPlan;
+use crate::kernel::{Context, Error, Result, caps, process, raw, rlimit, seccomp};
 
 /// The first descriptor that is not one of the three standard ones.
 const FIRST_OWN_FD: u32 = 3;
 
 /// Makes the working directory if the image does not have it: while the root can be written.
-pub(super) fn make_working_directory(plan: &RunPlan) -> Result<()> {
-    Root::open(Path::new("/"))?.open_or_make(working_directory(plan), MakeAs::Directory)?;
+pub(super) fn make_working_directory(process: &Process) -> Result<()> {
+    Root::open(Path::new("/"))?.open_or_make(process.cwd(), MakeAs::Directory)?;
     Ok(())
 }
 
 /// Goes there, when everything is hidden that shall be: what a mount covers cannot be entered.
-pub(super) fn enter_working_directory(plan: &RunPlan) -> Result<()> {
-    let cwd = working_directory(plan);
+pub(super) fn enter_working_directory(process: &Process) -> Result<()> {
+    let cwd = process.cwd();
     let fd = Root::open(Path::new("/"))?.open_in(cwd, OFlags::PATH)?;
     rustix::process::fchdir(&fd).on_path("enter working directory", cwd)
 }
 
-fn working_directory(plan: &RunPlan) -> &Path {
-    let process = plan.spec.process().as_ref();
-    process.map_or(Path::new("/"), |process| process.cwd())
-}
-
 /// Becomes the command, or its reaper.
-pub(super) fn execute(birth: &Birth<'_>, identity: &Identity) -> Result<Infallible, Failed> {
-    let command = || become_command(birth, identity);
-    if birth.plan.init {
-        reaper::run(&birth.channel, command)
+pub(super) fn execute(
+    task: &Task<'_>,
+    identity: &Identity,
+    below_reaper: bool,
+) -> Result<Infallible, Failed> {
+    let command = || become_command(task, identity, || Ok(()));
+    if below_reaper {
+        reaper::run(&task.channel, command)
     } else {
         command()
     }
 }
 
-fn become_command(birth: &Birth<'_>, identity: &Identity) -> Result<Infallible, Failed> {
-    let environment = environment(birth.plan, identity);
-    let command = Command::prepare(birth.plan.command(), &environment)?;
-    drop_privileges(birth, identity).map_err(Failed::at(Stage::Identity))?;
+/// Becomes the command. `unprivileged` is what is still to be done as the command's own user, with
+/// no more rights than the command has.
+pub(super) fn become_command(
+    task: &Task<'_>,
+    identity: &Identity,
+    unprivileged: impl FnOnce() -> Result<(), Failed>,
+) -> Result<Infallible, Failed> {
+    let environment = environment(task.process, identity);
+    let line = task.process.args().as_deref().unwrap_or_default();
+    let command = Command::prepare(line, &environment)?;
+    limit(task).map_err(Failed::at(Stage::Identity))?;
+    drop_privileges(task, identity).map_err(Failed::at(Stage::Identity))?;
+    unprivileged()?;
     raw::close_on_exec_from(FIRST_OWN_FD)
         .on("close", "inherited descriptors")
-        .and_then(|()| birth.open_files.set())
         .map_err(Failed::at(Stage::Execute))?;
-    protocol::send(&birth.channel, &FromChild::Executing, None)
+    protocol::send(&task.channel, &FromChild::Executing, None)
         .map_err(Failed::at(Stage::Execute))?;
     // Not before: a signal from here on ends the command, and no longer its start.
-    plain_signals(&birth.mask).map_err(Failed::at(Stage::Execute))?;
+    plain_signals(&task.mask).map_err(Failed::at(Stage::Execute))?;
     Err(command.execute())
 }
 
+/// The caller's limits, and those that were asked for in their place: while they may still be raised.
+fn limit(task: &Task<'_>) -> Result<()> {
+    task.open_files.set()?;
+    for limit in task.process.rlimits().iter().flatten() {
+        rlimit::set(&limit.typ().to_string(), limit.soft(), limit.hard())?;
+    }
+    Ok(())
+}
+
 /// Groups, user, capabilities, in the order that each step still may.
-fn drop_privileges(birth: &Birth<'_>, identity: &Identity) -> Result<()> {
-    let process = birth.plan.spec.process().as_ref();
-    let capabilities = process.and_then(|process| process.capabilities().as_ref());
+fn drop_privileges(task: &Task<'_>, identity: &Identity) -> Result<()> {
+    let capabilities = task.process.capabilities().as_ref();
     caps::limit_bounding_set(set(capabilities.and_then(|it| it.bounding().as_ref()))?)?;
-    if !birth.filter.is_empty() {
+    if !task.filter.is_empty() {
         // While CAP_SYS_ADMIN is still there, which it takes. All that follows is allowed by it.
-        seccomp::install(birth.filter)?;
+        seccomp::install(task.filter)?;
     }
     let (uid, gid) = (identity.uid, identity.gid);
     rustix::thread::set_thread_groups(&identity.groups).on("set", "supplementary groups")?;
@@ -84,16 +98,13 @@ fn drop_privileges(birth: &Birth<'_>, identity: &Identity) -> Result<()> {
     } else {
         caps::set(CapabilitySet::empty(), CapabilitySet::empty())?;
     }
-    if process
-        .and_then(|process| process.no_new_privileges())
-        .unwrap_or(false)
-    {
+    if task.process.no_new_privileges().unwrap_or(false) {
         rustix::thread::set_no_new_privs(true).on("set", "no_new_privs")?;
     }
     // The change of user has cleared it (prctl(2), PR_SET_PDEATHSIG). Under a reaper it is the
     // reaper that this process follows.
-    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
-        .on("set", "parent death signal")
+    let signal = task.follows_parent.then_some(Signal::KILL);
+    rustix::process::set_parent_process_death_signal(signal).on("set", "parent death signal")
 }
 
 fn set(names: Option<&Capabilities>) -> Result<CapabilitySet> {
@@ -104,11 +115,8 @@ fn set(names: Option<&Capabilities>) -> Result<CapabilitySet> {
 }
 
 /// The spec's environment, with HOME of the user's own if nobody has set it.
-fn environment(plan: &RunPlan, identity: &Identity) -> Vec<String> {
-    let process = plan.spec.process().as_ref();
-    let mut lines = process
-        .and_then(|process| process.env().clone())
-        .unwrap_or_default();
+fn environment(process: &Process, identity: &Identity) -> Vec<String> {
+    let mut lines = process.env().clone().unwrap_or_default();
     if !lines.iter().any(|line| line.starts_with("HOME=")) {
         lines.push(format!("HOME={}", identity.home));
     }

@@ -5,12 +5,12 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+use oci_spec::runtime::Process;
 use rustix::fs::OFlags;
 use rustix::process::{Gid, Uid};
 
 use crate::kernel::root::Root;
 use crate::kernel::{Context, Error, Result};
-use crate::plan::RunPlan;
 
 /// Numbers for a user, and what goes with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,16 +22,15 @@ pub(super) struct Identity {
     pub(super) home: String,
 }
 
-/// Reads the user of the spec against the container's files.
-pub(super) fn resolve(plan: &RunPlan) -> Result<Identity> {
-    let process = plan.spec.process().as_ref();
-    let user = process
-        .and_then(|process| process.user().username().as_deref())
-        .unwrap_or("0");
+/// Reads the user of the spec, and the groups it has beside its own, against the container's files.
+pub(super) fn resolve(process: &Process, added: &[String]) -> Result<Identity> {
+    let user = process.user().username().as_deref().unwrap_or("0");
     let root = Root::open(Path::new("/"))?;
     let passwd = read_bounded(&root, "/etc/passwd")?;
     let group = read_bounded(&root, "/etc/group")?;
-    look_up(user, &passwd, &group)
+    let mut identity = look_up(user, &passwd, &group)?;
+    add_groups(&mut identity, added, &group)?;
+    Ok(identity)
 }
 
 /// A text file of the image, or nothing if there is none. Sixteen megabytes hold 200,000 users.
@@ -126,6 +125,17 @@ fn look_up(user: &str, passwd: &str, group: &str) -> Result<Identity> {
     })
 }
 
+/// What is given beside the user counts whichever group the user is in.
+fn add_groups(identity: &mut Identity, added: &[String], group: &str) -> Result<()> {
+    for wanted in added {
+        let gid = checked_gid(group_id(wanted, group)?)?;
+        if !identity.groups.contains(&gid) {
+            identity.groups.push(gid);
+        }
+    }
+    Ok(())
+}
+
 fn group_id(wanted: &str, group: &str) -> Result<u32> {
     let by_name = group_entries(group)
         .find(|(name, ..)| *name == wanted)
@@ -184,6 +194,17 @@ mod tests {
             "a name wins over a number"
         );
         assert_eq!(numbers("nohome:"), (5, 5, vec![], "/".into()));
+    }
+
+    #[test]
+    fn groups_are_added_by_name_and_by_number() {
+        let mut identity = look_up("www:adm", PASSWD, GROUP).unwrap();
+        let words = ["video", "99", "44"].map(ToOwned::to_owned);
+        add_groups(&mut identity, &words, GROUP).unwrap();
+        let numbers: Vec<u32> = identity.groups.iter().map(|gid| gid.as_raw()).collect();
+        assert_eq!(numbers, [44, 99]);
+        let error = add_groups(&mut identity, &["crew".to_owned()], GROUP).unwrap_err();
+        assert!(error.to_string().contains("crew"), "{error}");
     }
 
     #[test]

@@ -11,6 +11,7 @@
 //! identity   user, groups, capabilities, working directory
 //! execute    exec, directly or below a reaper
 //! ```
+//! `mybox exec` comes another way, [`join`], to the same identity and execute.
 
 pub mod protocol;
 
@@ -18,34 +19,74 @@ mod cgroups;
 mod devices;
 mod execute;
 mod identity;
+mod join;
 mod mounts;
 mod network;
 mod reaper;
 mod rootfs;
 mod volumes;
 
-use std::os::fd::AsFd;
+use std::convert::Infallible;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
 
 use nix::sys::signal::SigSet;
+use oci_spec::runtime::Process;
 use rustix::fs::Mode;
 use rustix::process::{Signal, Uid};
 
 use crate::kernel::overlay::Lower;
-use crate::kernel::process::OpenFiles;
+use crate::kernel::process::{self, OpenFiles};
 use crate::kernel::socket::End;
-use crate::kernel::{self, Context, Error, cgroup, namespace, pty, raw, signal};
-use crate::plan::RunPlan;
+use crate::kernel::{self, Context, Error, cgroup, mount, namespace, pty, raw, signal};
+use crate::plan::{RunPlan, SHM};
+pub use join::{Joining, join};
 pub use network::INTERFACE;
 use protocol::{Failed, FromChild, FromParent, Stage};
 
-/// What a child is born with.
+/// What a container's first process is born with.
 #[derive(Debug)]
 pub struct Birth<'a> {
     /// What to become.
     pub plan: &'a RunPlan,
     /// The plan's layers, those that are mounts mounted.
     pub lower: &'a [Lower],
-    /// The compiled filter of system calls.
+    /// The images that it can read beside its own.
+    pub images: &'a [ImageTree],
+    /// Whose namespaces it joins.
+    pub joins: Joins<'a>,
+    /// What it executes in the end.
+    pub task: Task<'a>,
+}
+
+/// An image to be mounted in the container, read-only.
+#[derive(Debug)]
+pub struct ImageTree {
+    /// Where in the container.
+    pub destination: PathBuf,
+    /// Its layers, the base first, two at least; those that are mounts mounted.
+    pub lower: Vec<Lower>,
+}
+
+/// First processes of containers, as pidfds, by what is joined of them.
+#[derive(Debug)]
+pub struct Joins<'a> {
+    /// The network.
+    pub network: Option<BorrowedFd<'a>>,
+    /// Memory and message queues.
+    pub ipc: Option<BorrowedFd<'a>>,
+    /// The host name.
+    pub uts: Option<BorrowedFd<'a>>,
+}
+
+/// What a process goes by to become a command, whichever way it came into the container.
+#[derive(Debug)]
+pub struct Task<'a> {
+    /// Command line, environment, user, capabilities.
+    pub process: &'a Process,
+    /// Groups beside the user's, by the image's names or by number.
+    pub groups: &'a [String],
+    /// The compiled filter of system calls; empty for none.
     pub filter: &'a [u8],
     /// The way to the parent.
     pub channel: End,
@@ -53,45 +94,94 @@ pub struct Birth<'a> {
     pub mask: SigSet,
     /// The limit of open files the caller had.
     pub open_files: OpenFiles,
+    /// Whether it dies with its parent.
+    pub follows_parent: bool,
+    /// Its standard input, output and error; `None` for the caller's.
+    pub stdio: Option<[OwnedFd; 3]>,
 }
 
 /// Becomes the container's first process.
 pub fn enter(birth: Birth<'_>) -> ! {
-    let failed = match become_container(&birth) {
+    give_up(&birth.task.channel, become_container(&birth))
+}
+
+/// Tells the parent what went wrong.
+fn give_up(channel: &End, answer: Result<Infallible, Failed>) -> ! {
+    let failed = match answer {
         Ok(never) => match never {},
         Err(failed) => failed,
     };
     // If even this cannot be sent, the parent sees the channel close without a word.
-    let _ = protocol::send(&birth.channel, &FromChild::Failed(failed), None);
+    let _ = protocol::send(channel, &FromChild::Failed(failed), None);
     raw::exit_now(protocol::SETUP_FAILED)
 }
 
-fn become_container(birth: &Birth<'_>) -> Result<std::convert::Infallible, Failed> {
-    let plan = birth.plan;
-    belong(birth).map_err(Failed::at(Stage::Belong))?;
-    rootfs::build(plan, birth.lower).map_err(Failed::at(Stage::Rootfs))?;
+fn become_container(birth: &Birth<'_>) -> Result<Infallible, Failed> {
+    let (plan, task) = (birth.plan, &birth.task);
+    let shm = belong(birth).map_err(Failed::at(Stage::Belong))?;
+    rootfs::build(birth, shm).map_err(Failed::at(Stage::Rootfs))?;
     // Sent when eth0 exists and this process is on record; until then nothing runs.
-    wait_for_parent(&birth.channel).map_err(Failed::at(Stage::Network))?;
+    wait_for_parent(&task.channel).map_err(Failed::at(Stage::Network))?;
     network::configure(plan).map_err(Failed::at(Stage::Network))?;
-    execute::make_working_directory(plan).map_err(Failed::at(Stage::Rootfs))?;
+    execute::make_working_directory(task.process).map_err(Failed::at(Stage::Rootfs))?;
     rootfs::close(plan).map_err(Failed::at(Stage::Rootfs))?;
-    let identity = identity::resolve(plan).map_err(Failed::at(Stage::Identity))?;
+    let identity =
+        identity::resolve(task.process, task.groups).map_err(Failed::at(Stage::Identity))?;
     if plan.terminal() {
-        take_terminal(&birth.channel, identity.uid).map_err(Failed::at(Stage::Terminal))?;
+        take_terminal(&task.channel, identity.uid).map_err(Failed::at(Stage::Terminal))?;
     }
-    execute::enter_working_directory(plan).map_err(Failed::at(Stage::Identity))?;
-    execute::execute(birth, &identity)
+    execute::enter_working_directory(task.process).map_err(Failed::at(Stage::Identity))?;
+    execute::execute(task, &identity, plan.init)
 }
 
-/// Joins what the process belongs to, and cuts what tied it to the caller.
-fn belong(birth: &Birth<'_>) -> kernel::Result<()> {
-    die_with_parent(&birth.channel)?;
+/// Joins what the process belongs to, and cuts what tied it to the caller. The answer is another
+/// container's /dev/shm, mounted nowhere, if it shares that.
+fn belong(birth: &Birth<'_>) -> kernel::Result<Option<OwnedFd>> {
+    die_with_parent(&birth.task.channel)?;
+    if let Some([stdin, stdout, stderr]) = &birth.task.stdio {
+        rustix::stdio::dup2_stdin(stdin).on("dup2", "standard input")?;
+        rustix::stdio::dup2_stdout(stdout).on("dup2", "standard output")?;
+        rustix::stdio::dup2_stderr(stderr).on("dup2", "standard error")?;
+    }
     // Not to be read or traced by anybody in the container while it still is mybox: /proc/1 has
     // the host's memory and descriptors until the exec.
-    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
-        .on("make undumpable", "")?;
+    process::make_undumpable()?;
     cgroup::join_v1(&birth.plan.cgroup.v1_paths())?;
     namespace::unshare_cgroup()?;
+    if let Some(other) = birth.joins.network {
+        namespace::join_network(other)?;
+    }
+    if let Some(other) = birth.joins.uts {
+        namespace::join_uts(other)?;
+    }
+    let shm = match birth.joins.ipc {
+        Some(other) => {
+            namespace::join_ipc(other)?;
+            Some(mount::clone_of_tmpfs_in(other, Path::new(SHM))?)
+        }
+        None => None,
+    };
+    adjust_oom_score(birth.task.process)?;
+    stand_alone()?;
+    if let Some(hostname) = birth.plan.spec.hostname() {
+        namespace::set_hostname(hostname)?;
+    }
+    Ok(shm)
+}
+
+/// How gladly the kernel kills this process, by the host's /proc: the container's may be hidden.
+fn adjust_oom_score(process: &Process) -> kernel::Result<()> {
+    const FILE: &str = "/proc/self/oom_score_adj";
+    match process.oom_score_adj() {
+        Some(score) => {
+            std::fs::write(FILE, score.to_string()).on("write", format_args!("{score} to {FILE}"))
+        }
+        None => Ok(()),
+    }
+}
+
+/// A session and a keyring of its own, and the usual umask.
+fn stand_alone() -> kernel::Result<()> {
     raw::join_new_session_keyring()
         .on("join", "new session keyring")
         .or_else(unless_missing)?;
@@ -101,9 +191,6 @@ fn belong(birth: &Birth<'_>) -> kernel::Result<()> {
     // The caller's would show in the modes of what is made in the container, from mount points to
     // the command's own files.
     rustix::process::umask(Mode::from_raw_mode(0o022));
-    if let Some(hostname) = birth.plan.spec.hostname() {
-        namespace::set_hostname(hostname)?;
-    }
     Ok(())
 }
 

@@ -1,7 +1,8 @@
 //! One mount of the runtime spec at a time (runtime-spec config.md, "Mounts").
 
+use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::Mount;
 use rustix::fs::FileType;
@@ -10,18 +11,26 @@ use super::cgroups;
 use crate::kernel::mount::{self, Bind, Options};
 use crate::kernel::root::{MakeAs, Root};
 use crate::kernel::{Context, Error, Result};
-use crate::plan::RunPlan;
+use crate::plan::{IMAGE_MOUNT, RunPlan};
 
 /// Makes a mount in the container's root. The mount point is made if it is missing, and what
 /// leads to it is resolved inside the root.
-pub(super) fn make(plan: &RunPlan, root: &Root, entry: &Mount) -> Result<()> {
+pub(super) fn make(plan: &RunPlan, root: &Root, entry: &Mount, linked: &mut Linked) -> Result<()> {
     let destination = entry.destination();
     let words = entry.options().iter().flatten().map(String::as_str);
     let options = Options::parse(words);
     let kind = entry.typ().as_deref().unwrap_or("none");
     let source = entry.source().as_deref().unwrap_or(Path::new("none"));
     let (mount, make_as) = match (options.bind, kind) {
-        (Some(bind), _) => bound(source, bind, options.attributes)?,
+        (Some(bind), _) => match linked.remove(destination) {
+            Some(clone) => with_kind(clone, source)?,
+            None => with_kind(mount::clone_of(source, bind, options.attributes)?, source)?,
+        },
+        (None, IMAGE_MOUNT) => {
+            let missing = || Error::new("mount on", destination.display(), "no image is stacked");
+            let image = linked.remove(destination).ok_or_else(missing)?;
+            (image, MakeAs::Directory)
+        }
         (None, "cgroup") => return cgroups::mount_view(plan, root, destination, &options),
         (None, "sysfs") => (sysfs(&options)?, MakeAs::Directory),
         (None, kind) => {
@@ -34,8 +43,26 @@ pub(super) fn make(plan: &RunPlan, root: &Root, entry: &Mount) -> Result<()> {
     mount::attach(mount.as_fd(), target.as_fd(), destination)
 }
 
-fn bound(source: &Path, bind: Bind, attributes: u64) -> Result<(OwnedFd, MakeAs)> {
-    let clone = mount::clone_of(source, bind, attributes)?;
+/// Mounts that are there already, by where they will be: those that go on to hear of their sources',
+/// what lies in another container, and images.
+pub(super) type Linked = BTreeMap<PathBuf, OwnedFd>;
+
+/// Makes them, attached nowhere: while the mounts of this namespace still hear of the host's.
+pub(super) fn linked(plan: &RunPlan) -> Result<Linked> {
+    let mut linked = Linked::new();
+    for entry in plan.spec.mounts().iter().flatten() {
+        let words = entry.options().iter().flatten().map(String::as_str);
+        let options = Options::parse(words);
+        let source = entry.source().as_deref();
+        if let (Some(bind), Some(link), Some(source)) = (options.bind, options.link, source) {
+            let clone = mount::linked_clone_of(source, bind, options.attributes, link)?;
+            linked.insert(entry.destination().clone(), clone);
+        }
+    }
+    Ok(linked)
+}
+
+fn with_kind(clone: OwnedFd, source: &Path) -> Result<(OwnedFd, MakeAs)> {
     let make_as = if is_directory(&clone, source)? {
         MakeAs::Directory
     } else {

@@ -9,7 +9,7 @@ pub const INTERFACE: &str = "eth0";
 
 /// Configures what the parent has put into this network namespace.
 pub(super) fn configure(plan: &RunPlan) -> Result<()> {
-    if plan.network == NetworkMode::Host {
+    if matches!(plan.network, NetworkMode::Host | NetworkMode::Container(_)) {
         return Ok(());
     }
     let mut netlink = Netlink::open()?;

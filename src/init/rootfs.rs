@@ -1,21 +1,24 @@
 //! The container's file system: the overlay becomes `/` of a mount namespace that shows nothing of
 //! the host, and what /proc and /sys tell of the host is hidden.
 
-use std::os::fd::{AsFd, BorrowedFd};
-use std::path::Path;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 
-use super::{devices, mounts, volumes};
+use super::{Birth, ImageTree, devices, mounts, volumes};
 use crate::kernel::mount::{self, Bind, Options};
-use crate::kernel::overlay::{Changes, Lower, Overlay};
+use crate::kernel::overlay::{Changes, Overlay};
 use crate::kernel::root::Root;
 use crate::kernel::{Context, Error, Result, raw};
-use crate::plan::RunPlan;
+use crate::plan::{RunPlan, SHM};
 
 /// Mounts everything and makes it the root. Device files of the image mean nothing (`nodev`):
-/// /dev is a file system of the container's own.
-pub(super) fn build(plan: &RunPlan, lower: &[Lower]) -> Result<()> {
+/// /dev is a file system of the container's own. `shm` is what another container has there.
+pub(super) fn build(birth: &Birth<'_>, shm: Option<OwnedFd>) -> Result<()> {
+    let (plan, lower) = (birth.plan, birth.lower);
+    let mut linked = mounts::linked(plan)?;
+    linked.extend(shm.map(|shm| (PathBuf::from(SHM), shm)));
     mount::make_all_private()?;
     let overlay = Overlay {
         lower,
@@ -27,14 +30,35 @@ pub(super) fn build(plan: &RunPlan, lower: &[Lower]) -> Result<()> {
         attributes: libc::MOUNT_ATTR_NODEV,
     };
     let root = Root::from_fd(overlay.mount_at(&plan.files.rootfs())?);
+    linked.extend(images(birth)?);
     volumes::fill(plan, &root)?;
     for entry in plan.spec.mounts().iter().flatten() {
-        mounts::make(plan, &root, entry)?;
+        mounts::make(plan, &root, entry, &mut linked)?;
         if is_own_dev(entry) {
             devices::populate(&root)?;
+            let linux = plan.spec.linux().as_ref();
+            let of_host = linux.and_then(|linux| linux.devices().as_ref());
+            for device in of_host.into_iter().flatten() {
+                devices::make(&root, device)?;
+            }
         }
     }
     mount::pivot_to(root.as_fd())
+}
+
+/// Stacks the images that the container can read, each on a directory of its own on the way.
+fn images(birth: &Birth<'_>) -> Result<Vec<(PathBuf, OwnedFd)>> {
+    let files = &birth.plan.files;
+    let stack = |(number, image): (usize, &ImageTree)| {
+        let overlay = Overlay {
+            lower: &image.lower,
+            changes: None,
+            attributes: libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NODEV,
+        };
+        let mount = overlay.mount_at(&files.image_place(number))?;
+        Ok((image.destination.clone(), mount))
+    };
+    birth.images.iter().enumerate().map(stack).collect()
 }
 
 /// Whether it is a fresh /dev, which takes devices. A volume of the user's in its place brings its
@@ -79,7 +103,7 @@ fn write_sysctl(root: &Root, name: &str, value: &str) -> Result<()> {
 }
 
 /// Opens what may not be there on this kernel.
-fn open_if_there(root: &Root, path: &Path) -> Result<Option<std::os::fd::OwnedFd>> {
+fn open_if_there(root: &Root, path: &Path) -> Result<Option<OwnedFd>> {
     match root.open_in(path, OFlags::PATH) {
         Err(error) if error.is(nix::errno::Errno::ENOENT) => Ok(None),
         answer => answer.map(Some),

@@ -1,7 +1,7 @@
 //! Capability sets (capabilities(7)), by name.
 
 use rustix::thread::{
-    CapabilitySet, CapabilitySets, clear_ambient_capability_set,
+    CapabilitySet, CapabilitySets, capabilities, clear_ambient_capability_set,
     remove_capability_from_bounding_set, set_capabilities,
 };
 
@@ -30,6 +30,12 @@ pub fn limit_bounding_set(keep: CapabilitySet) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// What this process itself may do at most.
+pub fn permitted() -> Result<CapabilitySet> {
+    let sets = capabilities(None).on("read", "capabilities")?;
+    Ok(sets.permitted)
 }
 
 /// Sets what the process itself may do. For a user other than root all of them are empty, and the

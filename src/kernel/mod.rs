@@ -3,20 +3,26 @@
 //! Every call that can fail answers with [`Error`]: the operation, the object it was tried on, and
 //! the kernel's errno. Callers add what they were about; nobody prints here.
 
+pub mod file; //      files that come, go and are replaced under one's eyes
 pub mod raw; //        system calls that no crate wraps: the only unsafe code in mybox
 pub mod process; //    clone3, pidfd, wait, and running from a read-only view of our own binary
 pub mod signal; //     signals as a file descriptor
+pub mod timer; //      a point in time as one
 pub mod namespace; //  host name, cgroup namespace, the network namespace's own lock
 pub mod root; //       paths inside a container's root, resolved by the kernel
 pub mod mount; //      detached mounts, made first and attached by descriptor
 pub mod overlay; //    any number of lower directories, paths or mounts
 pub mod erofs; //      an index and the files its data lies in, mounted without a place
 pub mod caps; //       capability sets
+pub mod rlimit; //     limits of a process
 pub mod seccomp; //    system call filters
 pub mod pty; //        pseudo terminals and raw mode
 pub mod cgroup; //     limits: v2, v1 and the hybrid of both
 pub mod netlink; //    links, addresses, routes
+pub mod nfnetlink; //  messages of netfilter
 pub mod nft; //        the firewall, through nft(8)
+pub mod conntrack; //  flows that the kernel remembers
+pub mod port; //       ports of the host, held
 pub mod socket; //     messages with descriptors over a SEQPACKET pair
 
 use std::fmt;

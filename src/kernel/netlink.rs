@@ -13,7 +13,8 @@ use netlink_packet_core::{
 };
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use netlink_packet_route::link::{
-    InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+    InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind, InfoVeth, LinkAttribute,
+    LinkFlags, LinkInfo, LinkMessage,
 };
 use netlink_packet_route::neighbour::{
     NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
@@ -187,6 +188,21 @@ impl Netlink {
         )
         .map(drop)
         .map_err(|errno| refused("claim a hardware address for", name, errno))
+    }
+
+    /// Lets a bridge send out through a port what came in there. Needed where frames on the bridge pass
+    /// the firewall (br_netfilter): what is translated back to its sender never leaves the bridge then.
+    pub fn set_hairpin(&mut self, port: u32, name: &str) -> Result<()> {
+        let mut message = LinkMessage::default();
+        message.header.index = port;
+        message.attributes.push(LinkAttribute::LinkInfo(vec![
+            LinkInfo::PortKind(InfoPortKind::Bridge),
+            LinkInfo::PortData(InfoPortData::BridgePort(vec![InfoBridgePort::HairpinMode(
+                true,
+            )])),
+        ]));
+        let operation = "switch on hairpin mode of";
+        self.change(operation, name, RouteNetlinkMessage::NewLink(message))
     }
 
     /// Removes a link; one that is gone is no error.

@@ -1,12 +1,11 @@
-//! nftables: changes through nft(8), the way every other tool on the host can read, and the one
-//! question of a run's fast path ("is our element still there?") straight over netlink, since
+//! nftables: changes through nft(8), the way every other tool on the host can read, and the
+//! questions of a run's fast path ("is our element still there?") straight over netlink, since
 //! starting nft(8) takes longer than starting a container.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER};
-
+use super::nfnetlink::{self, Request, attribute, nested};
 use super::{Context, Error, Result};
 
 /// Applies a script in one transaction: all of it or nothing.
@@ -94,64 +93,93 @@ pub fn set_has_interface(table: &str, set: &str, interface: &str) -> Result<bool
         NFTA_SET_ELEM_LIST_ELEMENTS,
         &nested(NFTA_LIST_ELEM, &element),
     ));
-    match ask(libc::NFT_MSG_GETSETELEM as u16, &body)? {
-        0 => Ok(true),
-        libc::ENOENT => Ok(false),
-        errno => Err(Error {
-            operation: "look up".into(),
-            object: format!("{interface} in nftables set {table} {set}"),
-            errno,
-            detail: None,
-        }),
+    let mut socket = nfnetlink::open()?;
+    match nfnetlink::ask(&mut socket, &request(libc::NFT_MSG_GETSETELEM as u16, body))? {
+        Ok(_) => Ok(true),
+        Err(libc::ENOENT) => Ok(false),
+        Err(errno) => {
+            let object = format!("{interface} in nftables set {table} {set}");
+            Err(refused("look up", object, errno))
+        }
     }
 }
 
-/// Sends one nf_tables request for family ip and answers with the errno, 0 for success.
-fn ask(message: u16, body: &[u8]) -> Result<i32> {
-    const HEADER: usize = 16;
-    const NFPROTO_IPV4: u8 = 2;
-    let mut socket = Socket::new(NETLINK_NETFILTER).on("open socket", "nfnetlink")?;
-    socket.bind_auto().on("bind socket", "nfnetlink")?;
-    socket
-        .connect(&SocketAddr::new(0, 0))
-        .on("connect socket", "nfnetlink")?;
-    let length = (HEADER + 4 + body.len()) as u32;
-    let kind = (libc::NFNL_SUBSYS_NFTABLES as u16) << 8 | message;
-    let mut bytes = Vec::with_capacity(length as usize);
-    bytes.extend(length.to_ne_bytes());
-    bytes.extend(kind.to_ne_bytes());
-    bytes.extend((libc::NLM_F_REQUEST as u16).to_ne_bytes());
-    bytes.extend(1u32.to_ne_bytes()); // sequence number
-    bytes.extend(0u32.to_ne_bytes()); // port: the kernel fills it in
-    bytes.extend([NFPROTO_IPV4, 0, 0, 0]); // nfgenmsg: family, version, resource id
-    bytes.extend(body);
-    socket.send(&bytes, 0).on("send to", "nfnetlink")?;
-    let (answer, _) = socket.recv_from_full().on("receive from", "nfnetlink")?;
-    let word = |at: usize| answer.get(at..at + 4).and_then(|b| b.try_into().ok());
-    let is_error = answer.get(4..6) == Some(&(libc::NLMSG_ERROR as u16).to_ne_bytes()[..]);
-    Ok(if is_error {
-        word(HEADER).map_or(libc::EBADMSG, |b| -i32::from_ne_bytes(b))
-    } else {
-        0
-    })
+/// Whether the chain `chain` of `table` (family ip) is there.
+pub fn has_chain(table: &str, chain: &str) -> Result<bool> {
+    Ok(chain_attributes(table, chain)?.is_some())
+}
+
+/// Whether the chain is there and drops what no rule decides.
+pub fn chain_drops(table: &str, chain: &str) -> Result<bool> {
+    // linux/netfilter/nf_tables.h: enum nft_chain_attributes; linux/netfilter.h: NF_DROP
+    const NFTA_CHAIN_POLICY: u16 = 5;
+    const NF_DROP: [u8; 4] = 0u32.to_be_bytes();
+    let attributes = chain_attributes(table, chain)?.unwrap_or_default();
+    Ok(nfnetlink::find(&attributes, NFTA_CHAIN_POLICY) == Some(&NF_DROP))
+}
+
+fn chain_attributes(table: &str, chain: &str) -> Result<Option<Vec<u8>>> {
+    const NFTA_CHAIN_TABLE: u16 = 1;
+    const NFTA_CHAIN_NAME: u16 = 3;
+    let mut body = attribute(NFTA_CHAIN_TABLE, &c_string(table));
+    body.extend(attribute(NFTA_CHAIN_NAME, &c_string(chain)));
+    let mut socket = nfnetlink::open()?;
+    let answer = nfnetlink::ask(&mut socket, &request(libc::NFT_MSG_GETCHAIN as u16, body))?;
+    match answer {
+        Err(libc::ENOENT) => Ok(None),
+        Err(errno) => Err(refused(
+            "look up",
+            format!("nftables chain {table} {chain}"),
+            errno,
+        )),
+        Ok(attributes) => Ok(Some(attributes)),
+    }
+}
+
+/// Whether a rule of the chain carries `text`, as in a comment.
+pub fn chain_mentions(table: &str, chain: &str, text: &str) -> Result<bool> {
+    // linux/netfilter/nf_tables.h: enum nft_rule_attributes
+    const NFTA_RULE_TABLE: u16 = 1;
+    const NFTA_RULE_CHAIN: u16 = 2;
+    let mut body = attribute(NFTA_RULE_TABLE, &c_string(table));
+    body.extend(attribute(NFTA_RULE_CHAIN, &c_string(chain)));
+    let mut socket = nfnetlink::open()?;
+    let rules = nfnetlink::dump(&mut socket, &request(libc::NFT_MSG_GETRULE as u16, body))?;
+    let has = |rule: &Vec<u8>| {
+        rule.windows(text.len())
+            .any(|bytes| bytes == text.as_bytes())
+    };
+    match rules {
+        Err(libc::ENOENT) => Ok(false),
+        Err(errno) => Err(refused(
+            "list",
+            format!("nftables chain {table} {chain}"),
+            errno,
+        )),
+        Ok(rules) => Ok(rules.iter().any(has)),
+    }
+}
+
+/// An nf_tables request for family ip.
+fn request(message: u16, body: Vec<u8>) -> Request {
+    Request {
+        subsystem: libc::NFNL_SUBSYS_NFTABLES as u8,
+        message,
+        body,
+    }
+}
+
+fn refused(operation: &str, object: String, errno: i32) -> Error {
+    Error {
+        operation: operation.into(),
+        object,
+        errno,
+        detail: None,
+    }
 }
 
 fn c_string(text: &str) -> Vec<u8> {
     let mut bytes = text.as_bytes().to_vec();
     bytes.push(0);
     bytes
-}
-
-fn attribute(kind: u16, payload: &[u8]) -> Vec<u8> {
-    let length = 4 + payload.len();
-    let mut bytes = Vec::with_capacity(length.next_multiple_of(4));
-    bytes.extend((length as u16).to_ne_bytes());
-    bytes.extend(kind.to_ne_bytes());
-    bytes.extend(payload);
-    bytes.resize(length.next_multiple_of(4), 0);
-    bytes
-}
-
-fn nested(kind: u16, payload: &[u8]) -> Vec<u8> {
-    attribute(kind | libc::NLA_F_NESTED as u16, payload)
 }

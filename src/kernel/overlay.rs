@@ -16,6 +16,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use rustix::mount::{
     FsOpenFlags, MountFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag,
     fsconfig_set_string, fsopen, mount, open_tree,
@@ -23,6 +24,13 @@ use rustix::mount::{
 
 use super::mount::mount_of;
 use super::{Context, Error, Result};
+
+const OPAQUE: &str = "trusted.overlay.opaque";
+
+/// Whatever the kernel was built with, the upper directory holds whole files and whole directories:
+/// what a container has changed can be read from it, and become a layer (Linux 4.19). An overlay that
+/// is only read has the same words, so that it shows its layers as one that is written shows them.
+const PLAIN: [(&str, &str); 2] = [("metacopy", "off"), ("redirect_dir", "off")];
 
 /// One lower layer.
 #[derive(Debug)]
@@ -43,6 +51,20 @@ impl Lower {
             Self::Detached(root) | Self::Attachable(root) => {
                 Ok(format!("/proc/self/fd/{}", root.as_raw_fd()).into())
             }
+        }
+    }
+
+    /// Whether it shows nothing of the layers below it. Overlayfs heeds the mark on every directory
+    /// but a layer's root: who stacks layers must leave out what such a root hides.
+    pub fn is_opaque(&self) -> Result<bool> {
+        let name = self.name()?;
+        let mut value = [0; 8];
+        match rustix::fs::getxattr(&*name, OPAQUE, &mut value) {
+            Ok(length) => Ok(value[..length] == *b"y"),
+            Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(false),
+            // Some other value, a longer one.
+            Err(Errno::RANGE) => Ok(false),
+            Err(errno) => Err(errno).on("read an attribute of", name),
         }
     }
 }
@@ -124,12 +146,15 @@ impl Overlay<'_> {
             let name = layer.name()?;
             match set("lowerdir+", &name) {
                 // No such option; or a path that fsconfig(2) finds too long.
-                Err(rustix::io::Errno::INVAL) if position == 0 => return Err(Attempt::Unsupported),
+                Err(Errno::INVAL) if position == 0 => return Err(Attempt::Unsupported),
                 answer => answer.on("add lower directory", name)?,
             }
         }
         if self.has_mounts() {
             set("xino", "on").on("set option", "xino=on")?;
+        }
+        for (option, value) in PLAIN {
+            set(option, value).on("set option", option)?;
         }
         if let Some(changes) = &self.changes {
             let (upper, work) = (changes.upper, changes.work);
@@ -154,6 +179,9 @@ impl Overlay<'_> {
         }
         if self.has_mounts() {
             options.push_str(",xino=on");
+        }
+        for (option, value) in PLAIN {
+            let _ = write!(options, ",{option}={value}");
         }
         if let Some(changes) = &self.changes {
             let upper = escaped(path_text(changes.upper)?);

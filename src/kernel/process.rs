@@ -7,7 +7,9 @@ use std::convert::Infallible;
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::mount::{OpenTreeFlags, open_tree};
 use rustix::process::{
     Pid, PidfdFlags, PidfdGetfdFlags, Resource, Rlimit, Signal, WaitId, WaitIdOptions, getrlimit,
@@ -85,6 +87,19 @@ pub fn clone_child(
     }
 }
 
+/// Keeps everybody without privileges over the whole host from reading, tracing or opening the
+/// descriptors of this process and of the children it clones, until they execute something.
+pub fn make_undumpable() -> Result<()> {
+    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
+        .on("make undumpable", "")
+}
+
+/// Takes [`make_undumpable`] back.
+pub fn make_dumpable() -> Result<()> {
+    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::Dumpable)
+        .on("make dumpable", "")
+}
+
 /// Raises this process's limit of open files as far as it may go; the answer is what it was.
 pub fn allow_many_descriptors() -> Result<OpenFiles> {
     let before = getrlimit(Resource::Nofile);
@@ -101,6 +116,11 @@ pub fn allow_many_descriptors() -> Result<OpenFiles> {
 pub struct OpenFiles(Rlimit);
 
 impl OpenFiles {
+    /// The limit of this process.
+    pub fn now() -> Self {
+        Self(getrlimit(Resource::Nofile))
+    }
+
     /// Makes it this process's; what is open stays open.
     pub fn set(&self) -> Result<()> {
         setrlimit(Resource::Nofile, self.0).on("set limit", "open files")
@@ -111,6 +131,12 @@ impl Child {
     /// Sends a signal; a process that has ended already is no error.
     pub fn signal(&self, signal: Signal) -> Result<()> {
         signal_pidfd(self.pidfd.as_fd(), signal, self.pid)
+    }
+
+    /// Whether it has ended; it is not reaped.
+    pub fn has_ended(&self) -> bool {
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        !matches!(waitid(WaitId::PidFd(self.pidfd.as_fd()), options), Ok(None))
     }
 
     /// Waits for the end and reaps the process.
@@ -149,6 +175,18 @@ pub fn is_alive(pid: i32, started: u64) -> bool {
     state_and_start(pid).is_some_and(|(state, start)| start == started && !"ZX".contains(state))
 }
 
+/// Whether it is on its way out, or gone: the processes of its namespace end before it does.
+pub fn is_ending(pid: i32) -> bool {
+    // linux/sched.h, in field 9 of proc(5).
+    const PF_EXITING: u32 = 4;
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let fields = stat.rsplit_once(')').map(|(_, fields)| fields);
+    let mut fields = fields.unwrap_or_default().split_whitespace();
+    let state = fields.next().unwrap_or("X");
+    let flags = fields.nth(5).and_then(|flags| flags.parse::<u32>().ok());
+    "ZX".contains(state) || flags.is_none_or(|flags| flags & PF_EXITING != 0)
+}
+
 fn state_and_start(pid: i32) -> Option<(char, u64)> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The second field is the name in brackets and may itself hold brackets and spaces.
@@ -175,42 +213,89 @@ pub fn descriptor_of(pid: i32, started: u64, number: i32) -> Option<OwnedFd> {
     pidfd_getfd(pidfd, number, PidfdGetfdFlags::empty()).ok()
 }
 
-/// Kills the process with this number if it is still the one that started then, and waits until
-/// it is gone. `true` if there was one to kill.
-pub fn kill_recorded(pid: i32, started: u64) -> Result<bool> {
+/// A process that somebody else started, held so that its number cannot come to mean another.
+#[derive(Debug)]
+pub struct Held {
+    /// Its number in our pid namespace.
+    pub pid: i32,
+    pidfd: OwnedFd,
+}
+
+/// Takes hold of the process with this number if it is still the one that started then.
+pub fn hold(pid: i32, started: u64) -> Result<Option<Held>> {
     let Some(number) = Pid::from_raw(pid) else {
-        return Ok(false);
+        return Ok(None);
     };
     let pidfd = match pidfd_open(number, PidfdFlags::empty()) {
         Ok(pidfd) => pidfd,
-        Err(rustix::io::Errno::SRCH) => return Ok(false),
+        Err(rustix::io::Errno::SRCH) => return Ok(None),
         Err(errno) => return Err(errno).on("open pidfd of", pid),
     };
     // Compared after the pidfd is open: from here the number cannot come to mean another process.
-    if start_time(pid) != Some(started) {
-        return Ok(false);
-    }
-    signal_pidfd(pidfd.as_fd(), Signal::KILL, pid)?;
-    wait_gone(pidfd.as_fd(), pid)?;
-    Ok(true)
+    Ok((start_time(pid) == Some(started)).then_some(Held { pid, pidfd }))
 }
 
-/// Waits (10 s at most) until a killed process, ours or not, has ended.
-fn wait_gone(pidfd: BorrowedFd<'_>, pid: i32) -> Result<()> {
-    use rustix::event::{PollFd, PollFlags, Timespec, poll};
-    let mut set = [PollFd::new(&pidfd, PollFlags::IN)];
-    let limit = Timespec {
-        tv_sec: 10,
-        tv_nsec: 0,
-    };
-    match poll(&mut set, Some(&limit)).on("wait for process", pid)? {
-        0 => Err(Error::new(
-            "kill process",
-            pid,
-            "it has not ended within 10 s of SIGKILL",
-        )),
-        _ => Ok(()),
+/// The same, if it has not ended: a zombie is still the one that started then.
+pub fn hold_running(pid: i32, started: u64) -> Result<Option<Held>> {
+    match hold(pid, started)? {
+        Some(process) if !process.is_gone()? => Ok(Some(process)),
+        _ => Ok(None),
     }
+}
+
+impl Held {
+    /// Sends a signal; a process that has ended already is no error.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        signal_pidfd(self.pidfd.as_fd(), signal, self.pid)
+    }
+
+    /// Waits until it has ended, so long at most or for ever; `false` if it still runs.
+    pub fn wait_gone(&self, limit: Option<Duration>) -> Result<bool> {
+        let limit = limit.map(|limit| Timespec {
+            tv_sec: limit.as_secs().cast_signed(),
+            tv_nsec: limit.subsec_nanos().into(),
+        });
+        let fd = self.pidfd.as_fd();
+        let mut set = [PollFd::new(&fd, PollFlags::IN)];
+        loop {
+            match poll(&mut set, limit.as_ref()) {
+                Ok(ready) => return Ok(ready > 0),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(errno) => return Err(errno).on("wait for process", self.pid),
+            }
+        }
+    }
+
+    /// Whether it has ended; its parent need not have asked how.
+    pub fn is_gone(&self) -> Result<bool> {
+        self.wait_gone(Some(Duration::ZERO))
+    }
+}
+
+impl AsFd for Held {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+}
+
+/// How long a process may take to end after SIGKILL.
+pub const KILL_TAKES: Duration = Duration::from_secs(10);
+
+/// Kills the process with this number if it is still the one that started then, and waits until
+/// it is gone. `true` if there was one to kill.
+pub fn kill_recorded(pid: i32, started: u64) -> Result<bool> {
+    let Some(process) = hold(pid, started)? else {
+        return Ok(false);
+    };
+    process.signal(Signal::KILL)?;
+    if process.wait_gone(Some(KILL_TAKES))? {
+        return Ok(true);
+    }
+    let detail = format!(
+        "it has not ended within {} s of SIGKILL",
+        KILL_TAKES.as_secs()
+    );
+    Err(Error::new("kill process", pid, detail))
 }
 
 /// Replaces this process by `path`; returns only what went wrong.

@@ -178,6 +178,92 @@ pub fn install_filter(program: &[u8]) -> io::Result<()> {
     }
 }
 
+/// linux/bpf.h: the commands, types and flags of `bpf(2)` that are used here.
+const BPF_PROG_LOAD: i32 = 5;
+const BPF_PROG_ATTACH: i32 = 8;
+const BPF_PROG_TYPE_CGROUP_DEVICE: u32 = 15;
+const BPF_CGROUP_DEVICE: u32 = 6;
+const BPF_F_ALLOW_MULTI: u32 = 2;
+
+/// Loads a program that says which devices may be opened, of 8 bytes an instruction (`bpf(2)`,
+/// `BPF_PROG_LOAD`; Linux 4.15).
+pub fn load_device_filter(program: &[u8]) -> io::Result<OwnedFd> {
+    /// The beginning of `union bpf_attr` for this command; the kernel takes what follows for zeroes.
+    #[repr(C)]
+    struct Load {
+        kind: u32,
+        instructions: u32,
+        program: u64,
+        license: u64,
+        log_level: u32,
+        log_size: u32,
+        log: u64,
+        kernel_version: u32,
+        flags: u32,
+    }
+    // Aligned as the kernel's own instructions are.
+    let word = |bytes: &[u8]| u64::from_ne_bytes(std::array::from_fn(|at| bytes[at]));
+    let program: Vec<u64> = program.chunks_exact(8).map(word).collect();
+    let load = Load {
+        kind: BPF_PROG_TYPE_CGROUP_DEVICE,
+        instructions: u32::try_from(program.len()).map_err(io::Error::other)?,
+        program: program.as_ptr() as u64,
+        license: c"MIT".as_ptr() as u64,
+        log_level: 0,
+        log_size: 0,
+        log: 0,
+        kernel_version: 0,
+        flags: 0,
+    };
+    // SAFETY: `load` has the size that is given with it, and points to as many instructions as it says and
+    // to a string that ends, both of which outlive the call. The kernel checks the program itself.
+    let answer = unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            BPF_PROG_LOAD,
+            &raw const load,
+            size_of::<Load>(),
+        )
+    };
+    match i32::try_from(answer) {
+        // SAFETY: the kernel made a new descriptor that nobody else owns.
+        Ok(number) if number >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(number) }),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Has a program decide for a cgroup v2 group, beside those that are there already (`bpf(2)`,
+/// `BPF_PROG_ATTACH`). The group keeps it.
+pub fn attach_device_filter(group: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
+    #[repr(C)]
+    struct Attach {
+        group: u32,
+        program: u32,
+        kind: u32,
+        flags: u32,
+    }
+    let attach = Attach {
+        group: group.as_raw_fd().cast_unsigned(),
+        program: program.as_raw_fd().cast_unsigned(),
+        kind: BPF_CGROUP_DEVICE,
+        flags: BPF_F_ALLOW_MULTI,
+    };
+    // SAFETY: `attach` has the size that is given with it; its descriptors are borrowed for the call.
+    let answer = unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            BPF_PROG_ATTACH,
+            &raw const attach,
+            size_of::<Attach>(),
+        )
+    };
+    if answer == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
 /// Gives every signal its default disposition: the Rust runtime ignores SIGPIPE, and an ignored
 /// signal stays ignored over exec.
 pub fn default_signal_dispositions() {
@@ -196,6 +282,65 @@ pub fn signal(number: i32) -> Option<rustix::process::Signal> {
     }
     // SAFETY: the number is a valid signal and none of those that libc keeps to itself.
     Some(unsafe { rustix::process::Signal::from_raw_unchecked(number) })
+}
+
+/// A time as the machine's clock on the wall shows it (`localtime_r(3)`); `None` if it has none.
+pub fn local_time(seconds: i64) -> Option<libc::tm> {
+    // SAFETY: tm is integers and a pointer, for which all zeroes is a valid value.
+    let mut time: libc::tm = unsafe { std::mem::zeroed() };
+    // SAFETY: both pointers are to values that outlive the call. It reads TZ, which nothing in
+    // mybox sets.
+    let answer = unsafe { libc::localtime_r(&raw const seconds, &raw mut time) };
+    (!answer.is_null()).then_some(time)
+}
+
+/// A descriptor that this process was executed with, under the number that it was told. Only for a
+/// number that nothing else in the process owns: each is asked for once.
+pub fn inherited(number: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: F_GETFD takes no memory, and any number.
+    if number < 3 || unsafe { libc::fcntl(number, libc::F_GETFD) } == -1 {
+        return Err(io::Error::from_raw_os_error(libc::EBADF));
+    }
+    // SAFETY: it is open, and by the caller's word nobody else's.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// Takes the pages of this program's code and constants out of the process's own page table: a process
+/// that starts with much of it and then goes on with little has a small resident set again. What is
+/// used still comes back from the page cache, page by page.
+pub fn forget_own_code() -> io::Result<()> {
+    let maps = std::fs::read_to_string("/proc/self/maps")?;
+    for line in maps.lines() {
+        let mut words = line.split_ascii_whitespace();
+        let (Some(range), Some(access), Some(offset)) = (words.next(), words.next(), words.next())
+        else {
+            continue;
+        };
+        let is_file = words.nth(1).is_some_and(|inode| inode != "0");
+        // Other read-only mappings hold pages that the dynamic linker has written to.
+        let is_constant =
+            access == "r-xp" || access == "r--p" && offset.bytes().all(|it| it == b'0');
+        let bounds = range.split_once('-').and_then(|(start, end)| {
+            let parse = |text| usize::from_str_radix(text, 16).ok();
+            Some((parse(start)?, parse(end)?))
+        });
+        let (true, true, Some((start, end))) = (is_file, is_constant, bounds) else {
+            continue;
+        };
+        // SAFETY: a private mapping of a file that was never writable: what is dropped is read from the
+        // file again. That may be this very code, which the kernel then faults in as at any start.
+        let answer = unsafe {
+            libc::madvise(
+                std::ptr::with_exposed_provenance_mut(start),
+                end - start,
+                libc::MADV_DONTNEED,
+            )
+        };
+        if answer != 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
 }
 
 /// Leaves the process at once: no destructors, no buffers written twice after a clone.

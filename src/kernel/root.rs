@@ -43,6 +43,14 @@ impl Root {
         self.resolve(path, flags).on_path("open", path)
     }
 
+    /// As [`Root::open_in`]; `None` if there is nothing.
+    pub fn find(&self, path: &Path, flags: OFlags) -> Result<Option<OwnedFd>> {
+        match self.resolve(path, flags) {
+            Err(Errno::NOENT) => Ok(None),
+            found => found.map(Some).on_path("open", path),
+        }
+    }
+
     fn resolve(&self, path: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         let relative = path.strip_prefix("/").unwrap_or(path);

@@ -12,6 +12,8 @@ use super::{Context, Result};
 pub struct Signals {
     fd: SignalFd,
     before: SigSet,
+    /// Whether they come through again when this is dropped.
+    unblocks: bool,
 }
 
 impl Signals {
@@ -24,13 +26,29 @@ impl Signals {
             .on("block", "signals")?;
         let fd = SignalFd::with_flags(&all, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
             .on("signalfd", "all signals")?;
-        Ok(Self { fd, before })
+        Ok(Self {
+            fd,
+            before,
+            unblocks: true,
+        })
     }
 
     /// The number of the next signal that came, if one did.
     pub fn next(&self) -> Result<Option<i32>> {
         let info = self.fd.read_signal().on("read", "signalfd")?;
         Ok(info.map(|info| info.ssi_signo.cast_signed()))
+    }
+
+    /// Leaves the signals blocked when this is dropped, for what this process still has to do and must not be
+    /// kept from: it ends soon.
+    pub fn stay_blocked_to_the_end(&mut self) {
+        self.unblocks = false;
+    }
+
+    /// Leaves the signals blocked: the program that this process executes next will read them.
+    pub fn stay_blocked(self) {
+        // The descriptor is close-on-exec.
+        std::mem::forget(self);
     }
 
     /// The mask there was before, for a child to go back to.
@@ -47,6 +65,9 @@ impl AsFd for Signals {
 
 impl Drop for Signals {
     fn drop(&mut self) {
+        if !self.unblocks {
+            return;
+        }
         // Nothing can be done about a refusal here, and sigprocmask with a valid mask has none.
         let _ = sigprocmask(SigmaskHow::SIG_SETMASK, Some(&self.before), None);
     }

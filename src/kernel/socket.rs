@@ -3,11 +3,13 @@
 
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
+use rustix::fs::AtFlags;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
+    SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind,
+    connect, listen, recvmsg, sendmsg, socket_with, socketpair,
 };
 
 use super::{Context, Result};
@@ -38,6 +40,62 @@ pub fn pair() -> Result<(End, End)> {
     )
     .on("make", "socket pair")?;
     Ok((End(a), End(b)))
+}
+
+/// Where others may connect to, by a name in a directory.
+#[derive(Debug)]
+pub struct Listener(OwnedFd);
+
+impl Listener {
+    /// Binds to a name that is not there yet, or was left by somebody who is dead.
+    pub fn bind(directory: BorrowedFd<'_>, name: &str) -> Result<Self> {
+        match rustix::fs::unlinkat(directory, name, AtFlags::empty()) {
+            Err(rustix::io::Errno::NOENT) => {}
+            removed => removed.on("remove", name)?,
+        }
+        let socket = new_socket()?;
+        bind(&socket, &address(directory, name)?).on("bind to", name)?;
+        listen(&socket, 8).on("listen at", name)?;
+        Ok(Self(socket))
+    }
+
+    /// The one that this process was executed with.
+    pub fn inherited(socket: OwnedFd) -> Self {
+        Self(socket)
+    }
+
+    /// The next who has connected; `None` if nobody has.
+    pub fn accept(&self) -> Result<Option<End>> {
+        match accept_with(&self.0, SocketFlags::CLOEXEC) {
+            Ok(end) => Ok(Some(End(end))),
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::CONNABORTED) => Ok(None),
+            Err(errno) => Err(errno).on("accept", "connection"),
+        }
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// Connects to who listens there.
+pub fn connect_to(directory: BorrowedFd<'_>, name: &str) -> Result<End> {
+    let socket = new_socket()?;
+    connect(&socket, &address(directory, name)?).on("connect to", name)?;
+    Ok(End(socket))
+}
+
+fn new_socket() -> Result<OwnedFd> {
+    let (family, kind) = (AddressFamily::UNIX, SocketType::SEQPACKET);
+    socket_with(family, kind, SocketFlags::CLOEXEC, None).on("make", "socket")
+}
+
+/// Through the directory's descriptor: an address has 108 bytes, and paths have more.
+fn address(directory: BorrowedFd<'_>, name: &str) -> Result<SocketAddrUnix> {
+    let path = format!("/proc/self/fd/{}/{name}", directory.as_raw_fd());
+    SocketAddrUnix::new(path).on("address", name)
 }
 
 impl End {

@@ -3,39 +3,31 @@
 //! profile until the machine is started again.
 
 use std::fs;
-use std::io;
-use std::path::Path;
 
 use anyhow::{Context, Result};
 use mybox_store::Digest;
+use oci_spec::runtime::Spec;
 
 use crate::container::Places;
+use crate::kernel::file::{Lasting, existing, replace};
 use crate::kernel::seccomp;
-use crate::plan::RunPlan;
 
-/// The plan's profile, compiled; empty if it has none.
-pub(super) fn compiled(places: &Places, plan: &RunPlan) -> Result<Vec<u8>> {
-    let linux = plan.spec.linux().as_ref();
+/// The spec's profile, compiled; empty if it has none.
+pub(super) fn compiled(places: &Places, spec: &Spec) -> Result<Vec<u8>> {
+    let linux = spec.linux().as_ref();
     let Some(profile) = linux.and_then(|linux| linux.seccomp().as_ref()) else {
         return Ok(Vec::new());
     };
     let digest = Digest::of(&serde_json::to_vec(profile)?);
     let dir = places.run_root.join("seccomp");
     let file = dir.join(format!("{}.bpf", digest.hex()));
-    match fs::read(&file) {
-        Ok(program) => return Ok(program),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(error).with_context(|| format!("read {}", file.display())),
+    let kept = existing(fs::read(&file)).with_context(|| format!("read {}", file.display()))?;
+    if let Some(program) = kept {
+        return Ok(program);
     }
     let program = seccomp::compile(profile)?;
-    keep(&dir, &file, &program).with_context(|| format!("write {}", file.display()))?;
+    fs::create_dir_all(&dir)
+        .and_then(|()| replace(&file, &program, Lasting::No))
+        .with_context(|| format!("write {}", file.display()))?;
     Ok(program)
-}
-
-/// In one step: whoever reads finds a whole program or none.
-fn keep(dir: &Path, file: &Path, program: &[u8]) -> io::Result<()> {
-    fs::create_dir_all(dir)?;
-    let temporary = file.with_extension(std::process::id().to_string());
-    fs::write(&temporary, program)?;
-    fs::rename(temporary, file)
 }

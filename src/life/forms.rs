@@ -15,6 +15,7 @@ use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
 use crate::container::Places;
+use crate::kernel::file::{Lasting, replace};
 use crate::kernel::overlay::{Lower, Overlay};
 use crate::kernel::process::{self, Ended, Side, SingleThreaded};
 use crate::kernel::{erofs, mount, raw};
@@ -103,9 +104,7 @@ fn remember(file: &Path, remembered: &Remembered) -> io::Result<()> {
     if let Some(dir) = file.parent() {
         fs::create_dir_all(dir)?;
     }
-    let temporary = file.with_extension(std::process::id().to_string());
-    fs::write(&temporary, serde_json::to_vec(remembered)?)?;
-    fs::rename(temporary, file)
+    replace(file, &serde_json::to_vec(remembered)?, Lasting::No)
 }
 
 /// Whether overlayfs takes the mount without it being attached.

@@ -33,8 +33,11 @@ use mybox_store::{Digest, Indexed, Stack};
 use rustix::fs::FlockOperation;
 
 use super::forms::Forms;
+use super::images::HeldImage;
 use crate::container::Places;
+use crate::init::ImageTree;
 use crate::kernel::erofs::{self, Identity};
+use crate::kernel::file::existing;
 use crate::kernel::overlay::Lower;
 use crate::kernel::process;
 
@@ -44,32 +47,83 @@ pub(super) struct Mounts {
     // Before the mounts themselves: what is listed is there.
     _entries: Vec<Entry>,
     lower: Vec<Lower>,
+    images: Vec<ImageTree>,
 }
 
 impl Mounts {
-    /// Mounts what is to be mounted, unless somebody has it already.
+    /// Mounts what is to be mounted, unless somebody has it already. What lies below a layer whose
+    /// root is opaque is left out.
     pub(super) fn of(places: &Places, stack: &Stack) -> Result<Self> {
         let mut mounts = Self {
             _entries: Vec::new(),
             lower: Vec::new(),
+            images: Vec::new(),
         };
+        mounts.lower = mounts.mounted(places, stack)?;
+        Ok(mounts)
+    }
+
+    /// The same for the images that the container can read beside its own. A read-only overlay is of two
+    /// layers at least: there is an empty one below.
+    pub(super) fn add_images(
+        &mut self,
+        places: &Places,
+        images: &[HeldImage],
+        empty: &Path,
+    ) -> Result<()> {
+        for image in images {
+            let mut lower = vec![Lower::Directory(empty.to_owned())];
+            lower.extend(self.mounted(places, &image.stack)?);
+            self.images.push(ImageTree {
+                destination: image.destination.clone(),
+                lower,
+            });
+        }
+        Ok(())
+    }
+
+    fn mounted(&mut self, places: &Places, stack: &Stack) -> Result<Vec<Lower>> {
+        let mut mounted = Vec::new();
         let mut forms = None;
-        for layer in stack.layers() {
+        for (below, layer) in stack.layers().iter().enumerate().rev() {
             let lower = match layer {
                 mybox_store::Lower::Tree(tree) => Lower::Directory(tree.path.clone()),
                 mybox_store::Lower::Indexed(indexed) => {
                     let forms = forms.get_or_insert_with(|| Forms::of_this_kernel(places));
-                    mounts.take(places, indexed, forms)?
+                    self.take(places, indexed, forms)?
                 }
             };
-            mounts.lower.push(lower);
+            let hides_the_rest = below > 0 && lower.is_opaque()?;
+            mounted.push(lower);
+            if hides_the_rest {
+                break;
+            }
         }
-        Ok(mounts)
+        mounted.reverse();
+        Ok(mounted)
     }
 
     /// What to stack, the base first.
     pub(super) fn lower(&self) -> &[Lower] {
         &self.lower
+    }
+
+    /// The images to stack beside that.
+    pub(super) fn images(&self) -> &[ImageTree] {
+        &self.images
+    }
+
+    /// The mounts alone. They stay listed as this process's, which is to keep them open under their
+    /// numbers until [`strike_own`].
+    pub(super) fn into_descriptors(self) -> Vec<OwnedFd> {
+        self._entries.into_iter().for_each(std::mem::forget);
+        let mount = |lower| match lower {
+            Lower::Directory(_) => None,
+            Lower::Detached(mount) | Lower::Attachable(mount) => Some(mount),
+        };
+        let images = self.images.into_iter().flat_map(|image| image.lower);
+        let all = self.lower.into_iter().chain(images);
+        all.filter_map(mount).collect()
     }
 
     fn take(&mut self, places: &Places, indexed: &Indexed, forms: &Forms) -> Result<Lower> {
@@ -152,8 +206,10 @@ impl Holder {
         })
     }
 
+    /// Whether it will go on having it. Who is on the way out may have let go of its claim already, which is
+    /// what brings others here.
     fn lives(&self) -> bool {
-        process::is_alive(self.pid, self.started)
+        process::is_alive(self.pid, self.started) && !process::is_ending(self.pid)
     }
 
     /// A copy of its descriptor, if that is what the line says it is.
@@ -200,16 +256,24 @@ impl Drop for Entry {
 
 /// Strikes off all who are dead, in all registers.
 pub(super) fn sweep(places: &Places) -> Result<()> {
+    strike_off_everywhere(places, Holder::lives)
+}
+
+/// Strikes off this process, in all registers.
+pub(super) fn strike_own(places: &Places) -> Result<()> {
+    let own = std::process::id().cast_signed();
+    strike_off_everywhere(places, |holder| holder.pid != own)
+}
+
+fn strike_off_everywhere(places: &Places, stays: impl Fn(&Holder) -> bool) -> Result<()> {
     let dir = places.mounts();
-    let entries = match fs::read_dir(&dir) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        entries => entries.with_context(|| format!("list {}", dir.display()))?,
-    };
-    for entry in entries {
+    let entries =
+        existing(fs::read_dir(&dir)).with_context(|| format!("list {}", dir.display()))?;
+    for entry in entries.into_iter().flatten() {
         let path = entry
             .with_context(|| format!("list {}", dir.display()))?
             .path();
-        strike_off(&path, Holder::lives).with_context(|| format!("clean {}", path.display()))?;
+        strike_off(&path, &stays).with_context(|| format!("clean {}", path.display()))?;
     }
     Ok(())
 }
@@ -242,10 +306,7 @@ impl Register {
     }
 
     fn open_existing(path: &Path) -> io::Result<Option<Self>> {
-        match Self::lock(path, &mut OpenOptions::new()) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            answer => answer,
-        }
+        Ok(existing(Self::lock(path, &mut OpenOptions::new()))?.flatten())
     }
 
     /// `None` if the file was removed while we waited for the lock.

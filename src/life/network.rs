@@ -2,20 +2,39 @@
 
 use anyhow::{Result, bail};
 
+use crate::container::port::Published;
 use crate::container::{ContainerId, Places, Record};
+use crate::kernel::file::{existing, gone};
+use crate::kernel::namespace;
 use crate::kernel::netlink::Netlink;
 use crate::net::bridge::{self, Network, Ready, Wanted};
-use crate::net::{ipam, names};
+use crate::net::ports::Held;
+use crate::net::{ipam, names, nat, ports};
+use crate::plan::ports::Ports;
 use crate::plan::{Bridged, NetworkMode, RunRequest};
 
-/// Makes the bridge ready and leases an address; `None` where the container is not on a bridge.
+/// A container's place on the bridge, and what is needed to take it.
+pub(super) struct Attached {
+    pub(super) bridged: Bridged,
+    pub(super) bridge: Ready,
+    pub(super) held: Held,
+}
+
+/// Makes the bridge ready, leases an address and claims ports; `None` where the container is not on a
+/// bridge.
 pub(super) fn attach(
     places: &Places,
     request: &RunRequest,
+    wanted_ports: &Ports,
     id: &ContainerId,
     resolv_conf: &str,
     note: &mut dyn FnMut(&str),
-) -> Result<Option<(Bridged, Ready)>> {
+) -> Result<Option<Attached>> {
+    if request.network == NetworkMode::Host && !wanted_ports.publish.is_empty() {
+        note(
+            "on the host's network the container's ports are the host's own; -p and -P do nothing",
+        );
+    }
     if request.network != NetworkMode::Bridge {
         return Ok(None);
     }
@@ -25,13 +44,19 @@ pub(super) fn attach(
     ready.notes.iter().for_each(|text| note(text));
     let subnet = ready.network.subnet;
     let address = ipam::lease(&places.leases(), subnet, id.as_str(), request.ip)?;
-    Ok(Some((place(places, &ready.network, id, address), ready)))
+    let (ports, held) = ports::claim(places, id, &wanted_ports.publish)?;
+    Ok(Some(Attached {
+        bridged: place(places, request, &ready.network, id, address, ports),
+        bridge: ready,
+        held,
+    }))
 }
 
 /// The place that [`attach`] would give.
 pub(super) fn peek(
     places: &Places,
     request: &RunRequest,
+    wanted_ports: &Ports,
     id: &ContainerId,
     resolv_conf: &str,
 ) -> Result<Option<Bridged>> {
@@ -41,7 +66,8 @@ pub(super) fn peek(
     let file = places.network();
     let network = bridge::peek(&wanted(places, request, &file, resolv_conf))?;
     let address = ipam::peek(&places.leases(), network.subnet, request.ip)?;
-    Ok(Some(place(places, &network, id, address)))
+    let ports = ports::peek(places, id, &wanted_ports.publish)?;
+    Ok(Some(place(places, request, &network, id, address, ports)))
 }
 
 fn wanted<'a>(
@@ -57,24 +83,74 @@ fn wanted<'a>(
         bridge: &places.bridge,
         file,
         root: &places.root,
+        places,
         resolver,
     }
 }
 
 fn place(
     places: &Places,
+    request: &RunRequest,
     network: &Network,
     id: &ContainerId,
     address: std::net::Ipv4Addr,
+    ports: Vec<Published>,
 ) -> Bridged {
     Bridged {
         bridge: network.bridge.clone(),
         alias: bridge::alias(&places.root),
         subnet: network.subnet,
+        hardware: request.mac.unwrap_or(bridge::hardware_address(address)),
         address,
+        ports,
         veth: id.veth(),
         resolver: network.resolver,
     }
+}
+
+/// Has the ports lead to the container.
+pub(super) fn publish(places: &Places, bridged: &Bridged) -> Result<()> {
+    let publish = || bridge::publish(&bridged.bridge, &bridged.published());
+    if publish().is_ok() {
+        return Ok(());
+    }
+    // Somebody has flushed the firewall since the bridge was made ready.
+    restore(places)?;
+    Ok(publish()?)
+}
+
+/// Takes a container's ports back: nothing leads to its address any more, and others may have them.
+/// Which ports these are, its claims say: a record can be of an earlier start.
+///
+/// Under the lock of whoever puts the firewall in order, which would else find the claims and put back
+/// what was taken away a moment ago.
+pub(super) fn unpublish(places: &Places, id: &ContainerId) -> Result<()> {
+    if ports::of(places, id)?.is_empty() {
+        return Ok(());
+    }
+    let _lock = namespace::lock_network()?;
+    let ports = ports::of(places, id)?;
+    nat::unpublish(&ports)?;
+    bridge::forget_flows(&ports)?;
+    ports::release(places, id, &ports)?;
+    Ok(())
+}
+
+/// Puts the network in order where somebody has flushed the firewall while containers have ports.
+pub fn restore(places: &Places) -> Result<()> {
+    let file = places.network();
+    if bridge::remembered(&file)?.is_none() || ports::published(places)?.is_empty() {
+        return Ok(());
+    }
+    let wanted = Wanted {
+        bridge: &places.bridge,
+        file: &file,
+        root: &places.root,
+        places,
+        resolver: None,
+    };
+    bridge::ensure(&mut Netlink::open()?, &wanted)?;
+    Ok(())
 }
 
 /// A line of `mybox network ls`.
@@ -94,9 +170,8 @@ pub struct NetworkRow {
 /// The networks of this root.
 pub fn list_networks(places: &Places) -> Result<Vec<NetworkRow>> {
     let dir = places.root.join("networks");
-    let entries = match std::fs::read_dir(&dir) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries?,
+    let Some(entries) = existing(std::fs::read_dir(&dir))? else {
+        return Ok(Vec::new());
     };
     let mut netlink = Netlink::open()?;
     let mut rows = Vec::new();
@@ -157,13 +232,11 @@ pub fn remove_network(places: &Places) -> Result<()> {
         bridge: &places.bridge,
         file: &file,
         root: &places.root,
+        places,
         resolver: None,
     };
     if !bridge::remove(&wanted)? {
         bail!("there is no network {}", places.bridge);
     }
-    match std::fs::remove_dir(&leases) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
-        _ => Ok(()),
-    }
+    Ok(gone(std::fs::remove_dir(&leases))?)
 }

@@ -4,13 +4,12 @@
 //! container that runs.
 
 use std::fs;
-use std::io;
 
 use anyhow::{Context, Result, ensure};
 
-use super::mounts;
-use super::teardown::{self, Seen};
-use crate::container::{Claim, ContainerId, Places, Record, claim, names};
+use super::teardown;
+use crate::container::{ContainerId, Places, Record, claim, names};
+use crate::kernel::file::gone;
 use crate::kernel::process;
 
 /// Takes down every container whose supervisor is dead.
@@ -22,28 +21,11 @@ pub fn leftovers(places: &Places) -> Result<()> {
     // One that cannot be taken down keeps nobody from the others.
     let failures: Vec<String> = live
         .iter()
-        .filter_map(|id| take_down(places, id).err())
+        .filter_map(|id| teardown::orphan(places, id).err())
         .map(|error| format!("{error:#}"))
         .collect();
     ensure!(failures.is_empty(), "{}", failures.join("; "));
     Ok(())
-}
-
-fn take_down(places: &Places, id: &ContainerId) -> Result<()> {
-    let taken = Claim::take_over(places, id)
-        .with_context(|| format!("look at {}", places.live_container(id).display()))?;
-    match taken {
-        Some(claim) => {
-            tracing::info!(
-                "container {} lost its supervisor; taking it down",
-                id.short()
-            );
-            // First: when the claim is gone nobody looks for it any more.
-            mounts::sweep(places)?;
-            teardown::teardown(places, claim, Seen::Nothing)
-        }
-        None => Ok(()),
-    }
 }
 
 /// The run root is new. If that is because the machine was started again, nothing runs of what was
@@ -59,7 +41,7 @@ fn after_boot(places: &Places) -> Result<()> {
         match Record::read(&dir).with_context(|| format!("read the record in {}", dir.display()))? {
             Some(record) if record.boot == boot => {}
             Some(record) if record.remove => teardown::remove_files(places, &record)?,
-            Some(record) if record.ending.is_none() => end_with_the_machine(record, &dir)?,
+            Some(record) if did_not_end(&record) => end_with_the_machine(record, &dir)?,
             Some(_) => {}
             None => remove_unrecorded(places, &id)?,
         }
@@ -67,9 +49,18 @@ fn after_boot(places: &Places) -> Result<()> {
     fs::create_dir_all(places.live()).with_context(|| format!("make {}", places.live().display()))
 }
 
+/// Whether it was running, or about to be started again, as far as its record knows.
+fn did_not_end(record: &Record) -> bool {
+    let never_started = record.kept && record.started.is_none();
+    record.restarting || record.ending.is_none() && !never_started
+}
+
 fn end_with_the_machine(record: Record, dir: &std::path::Path) -> Result<()> {
-    let ending = Some(teardown::killed());
-    let record = Record { ending, ..record };
+    let record = Record {
+        ending: record.ending.or_else(|| Some(teardown::killed())),
+        restarting: false,
+        ..record
+    };
     record
         .write(dir)
         .with_context(|| format!("write the record in {}", dir.display()))
@@ -79,10 +70,5 @@ fn end_with_the_machine(record: Record, dir: &std::path::Path) -> Result<()> {
 fn remove_unrecorded(places: &Places, id: &ContainerId) -> Result<()> {
     names::release_all(places, id).context("release the name")?;
     let dir = places.container(id);
-    match fs::remove_dir_all(&dir) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("remove {}", dir.display()))
-        }
-        _ => Ok(()),
-    }
+    gone(fs::remove_dir_all(&dir)).with_context(|| format!("remove {}", dir.display()))
 }

@@ -6,31 +6,53 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use oci_spec::runtime::Spec;
 
+use crate::container::Files;
 use crate::plan::RunPlan;
 
-/// Makes upper, work and rootfs, the files for /etc, the anonymous volumes, and writes the spec.
+/// Makes upper, work and rootfs, the files for /etc, and writes the spec.
 pub(super) fn make_directories(plan: &RunPlan) -> Result<()> {
     let files = &plan.files;
-    let make = |path: &Path, mode: u32| -> Result<()> {
-        private_dir(path, mode).with_context(|| format!("make {}", path.display()))
-    };
-    // The upper directory's mode is the mode of the container's `/`.
-    make(&files.upper(), 0o755)?;
-    make(&files.work(), 0o700)?;
-    make(&files.rootfs(), 0o700)?;
+    make_overlay(files)?;
+    if !plan.images.is_empty() {
+        make(&files.image_base(), 0o755)?;
+        (0..plan.images.len()).try_for_each(|number| make(&files.image_place(number), 0o700))?;
+    }
     for (name, text) in &plan.etc {
         let path = files.etc(name);
         fs::write(&path, text)
             .and_then(|()| fs::set_permissions(&path, Permissions::from_mode(0o644)))
             .with_context(|| format!("write {}", path.display()))?;
     }
-    for volume in &plan.anonymous_volumes {
-        make(&volume.source, 0o755)?;
-    }
-    let config = files.config();
+    write_config(plan)
+}
+
+/// Makes what its overlay is mounted with and on, where that is missing.
+pub(super) fn make_overlay(files: &Files) -> Result<()> {
+    // The upper directory's mode is the mode of the container's `/`.
+    make(&files.upper(), 0o755)?;
+    make(&files.work(), 0o700)?;
+    make(&files.rootfs(), 0o700)
+}
+
+/// The spec it is launched from, for whoever wants to see it.
+pub(super) fn write_config(plan: &RunPlan) -> Result<()> {
+    let config = plan.files.config();
     fs::write(&config, serde_json::to_vec_pretty(&plan.spec)?)
         .with_context(|| format!("write {}", config.display()))
+}
+
+/// What a container was last started from.
+pub(super) fn read_config(files: &Files) -> Result<Spec> {
+    let config = files.config();
+    let about = || format!("read {}", config.display());
+    let bytes = fs::read(&config).with_context(about)?;
+    serde_json::from_slice(&bytes).with_context(about)
+}
+
+fn make(path: &Path, mode: u32) -> Result<()> {
+    private_dir(path, mode).with_context(|| format!("make {}", path.display()))
 }
 
 /// A directory of exactly this mode, whatever the caller's umask.

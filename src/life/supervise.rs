@@ -11,10 +11,10 @@ use anyhow::{Context, Result};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::Signal;
 
-use super::{RunFailed, launch::Running, now};
+use super::{RunFailed, health::Checker, launch::Running, now};
 use crate::container::Ending;
 use crate::init::protocol::{self, Failed, FromChild, Stage};
-use crate::kernel::process::Ended;
+use crate::kernel::process::{Child, Ended};
 use crate::kernel::pty::{self, RawMode};
 use crate::kernel::{cgroup, raw};
 use crate::plan::RunPlan;
@@ -29,25 +29,64 @@ pub(super) enum Life {
 }
 
 /// Stays until the container has ended.
-pub(super) fn until_the_end(running: Running, plan: &RunPlan) -> Result<Life> {
+pub(super) fn until_the_end(
+    running: Running,
+    plan: &RunPlan,
+    executed: &mut dyn FnMut() -> Option<Checker>,
+) -> Result<Life> {
+    let seen = watch(running, plan.terminal(), plan.interactive, executed)?;
+    if let Some(number) = seen.killed_for {
+        return Ok(Life::Lived(ending(Ended::Signalled(number), false)));
+    }
+    let out_of_memory = cgroup::oom_kills(&plan.cgroup.paths()) > 0;
+    Ok(match seen.failed {
+        Some(failed) if !out_of_memory => Life::NeverStarted(failed_to_start(failed)),
+        _ => Life::Lived(ending(seen.ended, out_of_memory)),
+    })
+}
+
+/// How a process that was watched came to its end.
+#[derive(Debug)]
+pub(super) struct Seen {
+    /// Why its command never ran.
+    pub(super) failed: Option<Failed>,
+    /// What the kernel says.
+    pub(super) ended: Ended,
+    /// The signal in whose place SIGKILL was sent.
+    pub(super) killed_for: Option<i32>,
+}
+
+/// Stays with a process until its end: passes signals on and, with a terminal of its own, carries
+/// what is shown and, if `interactive`, what is typed. `executed` is called when its command executes; the
+/// checks that it gives are made from then on.
+pub(super) fn watch(
+    running: Running,
+    terminal: bool,
+    interactive: bool,
+    executed: &mut dyn FnMut() -> Option<Checker>,
+) -> Result<Seen> {
     let stdin = std::io::stdin();
     let mut watch = Watch {
         running,
         terminal: None,
         start: Start::Pending,
         killed_for: None,
+        checker: None,
     };
-    let caller_terminal = plan.terminal() && rustix::termios::isatty(&stdin);
+    let caller_terminal = terminal && rustix::termios::isatty(&stdin);
     let mut raw_mode = None;
-    let mut stdin_open = plan.interactive;
+    let mut stdin_open = interactive;
     loop {
-        if caller_terminal && watch.terminal.is_some() && raw_mode.is_none() && plan.interactive {
+        if caller_terminal && watch.terminal.is_some() && raw_mode.is_none() && interactive {
             raw_mode = Some(RawMode::enter(stdin.as_fd())?);
         }
         let ready = watch.wait(stdin_open)?;
         if ready.channel {
             // Before any signal: whether the command executes already decides what becomes of one.
             watch.hear()?;
+            if matches!(watch.start, Start::Executed) {
+                watch.checker = executed();
+            }
             continue;
         }
         if ready.signal {
@@ -59,11 +98,57 @@ pub(super) fn until_the_end(running: Running, plan: &RunPlan) -> Result<Life> {
         if ready.output {
             watch.carry_out()?;
         }
+        if let (true, Some(checker)) = (ready.checker && !ready.ended, &mut watch.checker) {
+            checker.attend();
+        }
         if ready.ended {
             drop(raw_mode);
-            return watch.end(plan);
+            watch.checker = None;
+            return watch.end();
         }
     }
+}
+
+/// A container whose command was executed.
+pub(super) struct Executed {
+    /// Its first process.
+    pub(super) child: Child,
+    /// Its terminal, if it has one.
+    pub(super) terminal: Option<OwnedFd>,
+}
+
+/// Stays until the command is executed. All signals stay blocked, for whoever this process becomes.
+pub(super) fn until_executed(running: Running) -> Result<Executed, RunFailed> {
+    let mut watch = Watch {
+        running,
+        terminal: None,
+        start: Start::Pending,
+        killed_for: None,
+        checker: None,
+    };
+    loop {
+        let ready = watch.wait(false)?;
+        if ready.channel {
+            watch.hear()?;
+        }
+        match watch.start {
+            Start::Executed => break,
+            Start::Failed(_) => {
+                let failed = watch.end()?.failed;
+                return Err(failed_to_start(failed.unwrap_or_else(died)));
+            }
+            Start::Pending | Start::Executing => {}
+        }
+        if ready.signal {
+            watch.forward_signals(false)?;
+        }
+    }
+    let Running { child, signals, .. } = watch.running;
+    signals.stay_blocked();
+    Ok(Executed {
+        child,
+        terminal: watch.terminal.map(OwnedFd::from),
+    })
 }
 
 /// How far the start has come.
@@ -81,6 +166,8 @@ struct Watch {
     start: Start,
     /// The signal in whose place SIGKILL was sent, see [`Watch::forward`].
     killed_for: Option<i32>,
+    /// Its health checks.
+    checker: Option<Checker>,
 }
 
 /// What the poll loop has to look at.
@@ -90,6 +177,7 @@ struct Ready {
     signal: bool,
     stdin: bool,
     output: bool,
+    checker: bool,
     ended: bool,
 }
 
@@ -116,6 +204,7 @@ impl Watch {
         };
         let channel_at = add(channel, starting);
         let output_at = terminal.and_then(|fd| add(fd, true));
+        let checker_at = self.checker.as_ref().and_then(|it| add(it.as_fd(), true));
         let stdin_at = add(input, stdin_open && terminal.is_some());
         match poll(&mut set, None) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
@@ -128,6 +217,7 @@ impl Watch {
             ended: ready(Some(1)) && !ready(channel_at) && !has_input(&set, output_at),
             channel: ready(channel_at),
             output: ready(output_at),
+            checker: ready(checker_at),
             stdin: ready(stdin_at),
         })
     }
@@ -179,11 +269,14 @@ impl Watch {
         };
         let child = &self.running.child;
         let starting = matches!(self.start, Start::Pending | Start::Executing);
-        if ends_by_default(number) && (starting || is_dropped_by(child.pid, number)) {
+        if starting && ends_by_default(number) {
             self.killed_for = Some(number);
             return Ok(child.signal(Signal::KILL)?);
         }
-        Ok(child.signal(signal)?)
+        if forward(child.pid, signal, |signal| child.signal(signal))? == Sent::KillInItsPlace {
+            self.killed_for = Some(number);
+        }
+        Ok(())
     }
 
     /// What was typed, to the container. `false` when there is no more.
@@ -239,24 +332,49 @@ impl Watch {
         }
     }
 
-    fn end(self, plan: &RunPlan) -> Result<Life> {
+    fn end(self) -> Result<Seen> {
         let ended = self.running.child.wait()?;
-        if let Some(number) = self.killed_for {
-            return Ok(Life::Lived(ending(Ended::Signalled(number), false)));
-        }
-        let out_of_memory = cgroup::oom_kills(&plan.cgroup.paths()) > 0;
-        Ok(match self.start {
-            Start::Failed(failed) if !out_of_memory => Life::NeverStarted(failed_to_start(failed)),
-            _ => Life::Lived(ending(ended, out_of_memory)),
+        let failed = match self.start {
+            Start::Failed(failed) => Some(failed),
+            Start::Pending | Start::Executing | Start::Executed => None,
+        };
+        Ok(Seen {
+            failed,
+            ended,
+            killed_for: self.killed_for,
         })
     }
+}
+
+/// What a container was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sent {
+    /// The signal.
+    Itself,
+    /// SIGKILL, since its first process would not have noticed the signal.
+    KillInItsPlace,
+}
+
+/// Sends a signal to a container's first process, in such a way that it counts.
+pub(super) fn forward(
+    pid: i32,
+    signal: Signal,
+    send: impl Fn(Signal) -> crate::kernel::Result<()>,
+) -> Result<Sent> {
+    let number = signal.as_raw();
+    if ends_by_default(number) && is_dropped_by(pid, number) {
+        send(Signal::KILL)?;
+        return Ok(Sent::KillInItsPlace);
+    }
+    send(signal)?;
+    Ok(Sent::Itself)
 }
 
 fn has_input(set: &[PollFd<'_>], at: Option<usize>) -> bool {
     at.is_some_and(|at| set[at].revents().contains(PollFlags::IN))
 }
 
-fn ending(ended: Ended, out_of_memory: bool) -> Ending {
+pub(super) fn ending(ended: Ended, out_of_memory: bool) -> Ending {
     Ending {
         code: ended.code() as u8,
         out_of_memory,
@@ -265,7 +383,7 @@ fn ending(ended: Ended, out_of_memory: bool) -> Ending {
 }
 
 /// The channel closed without a word before the exec.
-fn died() -> Failed {
+pub(super) fn died() -> Failed {
     let error = crate::kernel::Error::new("start", "container process", "it was killed");
     Failed::at(Stage::Belong)(error)
 }

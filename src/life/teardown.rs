@@ -4,20 +4,30 @@
 
 use std::fs;
 use std::io;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow};
 
-use super::now;
-use crate::container::{Claim, ContainerId, Ending, Places, Record, names};
+use super::{mounts, network, now, volumes};
+use crate::container::events::{self, Event};
+use crate::container::{Claim, ContainerId, Ending, Places, Record, names, volume};
+use crate::kernel::cgroup::{self, freeze};
+use crate::kernel::file::gone;
+use crate::kernel::mount::remove_tree;
 use crate::kernel::netlink::Netlink;
-use crate::kernel::{cgroup, process};
+use crate::kernel::process;
 use crate::net::ipam;
+
+/// How long another mybox may have a container that has ended.
+const PATIENCE: Duration = Duration::from_secs(10);
+const LOOK: Duration = Duration::from_millis(2);
 
 /// What is known of how a container came to be taken down.
 #[derive(Debug, Clone, Copy)]
 pub enum Seen {
-    /// Its command never ran: it goes altogether.
-    NeverStarted,
+    /// Its command did not run, for which this is the code: it goes altogether, unless it was there
+    /// before.
+    NeverStarted(u8),
     /// It ended like this.
     Ended(Ending),
     /// Nobody saw it: its supervisor died.
@@ -27,21 +37,62 @@ pub enum Seen {
 /// Takes down what the claim's container has on the host, and all the rest if it was to be
 /// removed or never ran.
 pub fn teardown(places: &Places, claim: Claim, seen: Seen) -> Result<()> {
-    let id = claim.id().clone();
-    let dir = places.container(&id);
+    let record = undo(places, &claim, seen)?;
+    let had_process = claim.process().is_some();
+    let otherwise = match seen {
+        Seen::NeverStarted(code) => ended_now(code),
+        Seen::Ended(_) | Seen::Nothing => killed(),
+    };
+    let ending = ending(seen, had_process);
+    finish(places, claim.id(), record, ending, otherwise)?;
+    claim.release().context("release the container's claim")
+}
+
+/// Takes down a container whose supervisor, or whoever else had its claim, has died. One that somebody has is
+/// left to them.
+pub(super) fn orphan(places: &Places, id: &ContainerId) -> Result<()> {
+    let taken = Claim::take_over(places, id)
+        .with_context(|| format!("look at {}", places.live_container(id).display()))?;
+    match taken {
+        Some(claim) => {
+            tracing::info!(
+                "container {} lost its supervisor; taking it down",
+                id.short()
+            );
+            // First: when the claim is gone nobody looks for it any more.
+            mounts::sweep(places)?;
+            teardown(places, claim, Seen::Nothing)
+        }
+        None => Ok(()),
+    }
+}
+
+/// Takes down what the container has on the host. The answer is its record.
+pub(super) fn undo(places: &Places, claim: &Claim, seen: Seen) -> Result<Option<Record>> {
+    let id = claim.id();
+    let dir = places.container(id);
     let mut failures = Failures::default();
     let record = failures
         .keep(Record::read(&dir).context("read the container's record"))
         .flatten();
+    if let Some(record) = &record {
+        // Nothing that is frozen dies of a signal on v1.
+        failures.keep(freeze::thaw(&record.cgroups).map_err(Into::into));
+    }
     if let Some((pid, started)) = claim.process() {
         failures.keep(process::kill_recorded(pid, started).map_err(Into::into));
     }
+    // Before the address can have another container.
+    let unpublished = network::unpublish(places, id);
+    failures.keep(unpublished.context("take the container's ports back"));
     if let Some(record) = &record {
         failures.keep(cgroup::remove(&record.cgroups).map_err(Into::into));
         // A namespace takes its links with it when it dies, in the kernel's own time; asking for
         // it waits for two RCU grace periods, longer than all the rest of a run. Where nobody saw
         // the container end it is asked for all the same.
-        if let (Some(veth), Seen::Nothing) = (&record.veth, seen) {
+        // And where another one is on its network the namespace stays: the address must not.
+        let asked_for = matches!(seen, Seen::Nothing) || claim.shares_network();
+        if let (Some(veth), true) = (&record.veth, asked_for) {
             failures.keep(remove_link(veth));
         }
         if let Some(address) = record.address {
@@ -52,13 +103,26 @@ pub fn teardown(places: &Places, claim: Claim, seen: Seen) -> Result<()> {
         // Killed before there was a record: at most a lease and a name were taken.
         let released = ipam::release_all(&places.leases(), id.as_str());
         failures.keep(released.context("release the address"));
-        failures.keep(names::release_all(places, &id).context("release the name"));
+        failures.keep(names::release_all(places, id).context("release the name"));
     }
     // What is not undone is tried again by the next command, for which the record must stay.
     failures.into_result()?;
+    tell_ending(places, claim, record.as_ref(), seen);
+    Ok(record)
+}
+
+fn tell_ending(places: &Places, claim: &Claim, record: Option<&Record>, seen: Seen) {
     let had_process = claim.process().is_some();
-    finish(places, &id, record, ending(seen, had_process))?;
-    claim.release().context("release the container's claim")
+    let ending = match seen {
+        // Docker tells the end of what it could not execute, too.
+        Seen::NeverStarted(code) => Some(ended_now(code)),
+        Seen::Ended(_) | Seen::Nothing => ending(seen, had_process),
+    };
+    let ending = ending.filter(|_| had_process);
+    if let (Some(record), Some(ending)) = (record.filter(|it| it.ending.is_none()), ending) {
+        events::died(places, record, ending);
+        volumes::tell(places, record, "unmount");
+    }
 }
 
 /// How the container ended; `None` if its command never ran.
@@ -67,33 +131,60 @@ fn ending(seen: Seen, had_process: bool) -> Option<Ending> {
         Seen::Ended(ending) => Some(ending),
         // It died with its supervisor, of SIGKILL.
         Seen::Nothing if had_process => Some(killed()),
-        Seen::NeverStarted | Seen::Nothing => None,
+        Seen::NeverStarted(_) | Seen::Nothing => None,
     }
 }
 
 /// The ending of whoever died with mybox or with the machine.
 pub(super) fn killed() -> Ending {
+    ended_now(137)
+}
+
+fn ended_now(code: u8) -> Ending {
     Ending {
-        code: 137,
+        code,
         out_of_memory: false,
         at: now(),
     }
 }
 
+/// What becomes of the volumes of a container that is removed and that nobody gave a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Volumes {
+    /// They stay, for `volume prune`.
+    Stay,
+    /// They go, those that other containers have excepted.
+    Go,
+}
+
 /// Removes a container that has ended.
-pub fn remove(places: &Places, id: &ContainerId) -> Result<()> {
-    let claim = match Claim::new(places, id) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            bail!("container {} is being removed already", id.short())
-        }
-        claim => claim.with_context(|| format!("claim container {}", id.short()))?,
-    };
+pub fn remove(places: &Places, id: &ContainerId, volumes: Volumes) -> Result<()> {
+    remove_claimed(places, claim_ended(places, id)?, volumes)
+}
+
+/// The same, unless another mybox has it by then: whoever starts a container may have it for as long
+/// as that runs. `false` if so.
+pub(super) fn remove_by(
+    places: &Places,
+    id: &ContainerId,
+    volumes: Volumes,
+    deadline: Instant,
+) -> Result<bool> {
+    match claim_by(places, id, deadline)? {
+        Some(claim) => remove_claimed(places, claim, volumes).map(|()| true),
+        None => Ok(false),
+    }
+}
+
+fn remove_claimed(places: &Places, claim: Claim, volumes: Volumes) -> Result<()> {
+    let id = &claim.id().clone();
     let dir = places.container(id);
     let doomed = Record::read(&dir).and_then(|record| {
         let record = record.ok_or(io::ErrorKind::NotFound)?;
         // From here on it goes, whatever happens to this process.
         let doomed = Record {
             remove: true,
+            remove_volumes: record.remove_volumes || volumes == Volumes::Go,
             ..record
         };
         doomed.write(&dir).map(|()| doomed)
@@ -112,31 +203,76 @@ pub fn remove(places: &Places, id: &ContainerId) -> Result<()> {
     }
 }
 
+/// The claim of a container that has ended. Its monitor gives it back a moment after that.
+pub(super) fn claim_ended(places: &Places, id: &ContainerId) -> Result<Claim> {
+    let claim = claim_by(places, id, Instant::now() + PATIENCE)?;
+    claim.with_context(|| format!("container {} is in use by another mybox", id.short()))
+}
+
+/// The same; `None` if another mybox still has it at that time.
+fn claim_by(places: &Places, id: &ContainerId, deadline: Instant) -> Result<Option<Claim>> {
+    loop {
+        match Claim::new(places, id) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                if Instant::now() > deadline {
+                    return Ok(None);
+                }
+                orphan(places, id)?;
+                std::thread::sleep(LOOK);
+            }
+            claim => {
+                let claim = claim.with_context(|| format!("claim container {}", id.short()));
+                return claim.map(Some);
+            }
+        }
+    }
+}
+
 /// Removes the name and the files of a container that nothing of is on the host any more.
 pub(super) fn remove_files(places: &Places, record: &Record) -> Result<()> {
     let dir = places.container(&record.id);
-    names::release(places, &record.name, &record.id).context("release the name")?;
-    remove_tree(&dir).with_context(|| format!("remove {}", dir.display()))
+    // All: a rename that was cut short has left two.
+    names::release_all(places, &record.id).context("release the name")?;
+    if record.remove_volumes {
+        volume::remove_anonymous(places, record)?;
+    }
+    gone(remove_tree(&dir)).with_context(|| format!("remove {}", dir.display()))?;
+    events::tell(places, &Event::of_container("destroy", record));
+    Ok(())
 }
 
-/// Files and record: gone, or the record with the ending in it.
+/// Files and record: gone, or the record with the ending in it, `otherwise` if nobody knows one.
 fn finish(
     places: &Places,
     id: &ContainerId,
     record: Option<Record>,
     ending: Option<Ending>,
+    otherwise: Ending,
 ) -> Result<()> {
     let dir = places.container(id);
     let Some(record) = record else {
-        return remove_tree(&dir).with_context(|| format!("remove {}", dir.display()));
+        return gone(fs::remove_dir_all(&dir)).with_context(|| format!("remove {}", dir.display()));
     };
     match ending {
         _ if record.remove => remove_files(places, &record),
         // It had ended already; only the last of the teardown was missing.
-        _ if record.ending.is_some() => Ok(()),
-        None => remove_files(places, &record),
-        Some(_) => {
-            let record = Record { ending, ..record };
+        _ if record.ending.is_some() && !record.restarting => Ok(()),
+        None if !record.kept => {
+            // Nobody has seen its volumes.
+            let record = Record {
+                remove_volumes: true,
+                ..record
+            };
+            remove_files(places, &record)
+        }
+        // Made by `create`, and not started yet.
+        None if record.started.is_none() => Ok(()),
+        _ => {
+            let record = Record {
+                ending: record.ending.or(ending).or(Some(otherwise)),
+                restarting: false,
+                ..record
+            };
             record.write(&dir).context("write the container's record")
         }
     }
@@ -144,13 +280,6 @@ fn finish(
 
 fn remove_link(name: &str) -> Result<()> {
     Ok(Netlink::open()?.remove_link(name)?)
-}
-
-fn remove_tree(dir: &std::path::Path) -> io::Result<()> {
-    match fs::remove_dir_all(dir) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
 }
 
 /// What went wrong on the way through all steps.

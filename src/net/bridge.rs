@@ -11,10 +11,13 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Subnet, nat};
+use super::{Subnet, forward, nat, ports};
+use crate::container::Places;
+use crate::container::port::{Protocol, Published};
+use crate::kernel::file::{Lasting, existing, gone, replace};
 use crate::kernel::netlink::{Address, Netlink};
 use crate::kernel::process::boot_id;
-use crate::kernel::{self, namespace};
+use crate::kernel::{self, conntrack, namespace};
 
 const FORWARDING: &str = "/proc/sys/net/ipv4/ip_forward";
 
@@ -82,6 +85,8 @@ pub struct Wanted<'a> {
     pub file: &'a Path,
     /// Which root the bridge serves.
     pub root: &'a Path,
+    /// Where the ports stand that are published.
+    pub places: &'a Places,
     /// A resolver on the host's loopback that containers need.
     pub resolver: Option<Ipv4Addr>,
 }
@@ -134,6 +139,7 @@ pub fn remove(wanted: &Wanted<'_>) -> Result<bool, Error> {
         // Each step finds its part or finds it gone: somebody may have flushed the firewall, or a
         // removal was killed half-way. What tells of the rest goes last.
         kernel::nft::apply(&nat::removal(wanted.bridge, network.subnet)?)?;
+        kernel::nft::apply(&forward::removal(wanted.bridge)?)?;
         if !nat::has_bridges()? {
             switch_off_forwarding(wanted.file)?;
             kernel::nft::apply(nat::REMOVE_TABLE)?;
@@ -155,7 +161,8 @@ fn as_it_should_be(netlink: &mut Netlink, wanted: &Wanted<'_>) -> Result<Option<
     let complete = link.up
         && (wanted.resolver.is_none() || network.resolver == wanted.resolver)
         && forwarding()?
-        && nat::is_complete(wanted.bridge)?;
+        && nat::is_complete(wanted.bridge)?
+        && forward::is_open(wanted.bridge)?;
     Ok(complete.then(|| Ready {
         network,
         index: link.index,
@@ -201,10 +208,19 @@ fn set_up(netlink: &mut Netlink, wanted: &Wanted<'_>) -> Result<Ready, Error> {
     // The rules come before what they guard: a process killed in between leaves nothing open.
     let guard = nat::has_guard()? || is_forwarding_marked(wanted.file);
     let script = nat::script(wanted.bridge, network.subnet, network.resolver, guard);
-    kernel::nft::apply(&(nat::resolver_removal(network.subnet)? + &script))?;
-    if network.resolver.is_some() {
-        let path = format!("/proc/sys/net/ipv4/conf/{}/route_localnet", wanted.bridge);
-        write(Path::new(&path), "1")?;
+    // Under the lock that teardown takes too: no port is put back that is just being taken away.
+    let published = ports::published(wanted.places).map_err(file_error(
+        "list the published ports in",
+        &wanted.places.ports(),
+    ))?;
+    kernel::nft::apply(
+        &(nat::resolver_removal(network.subnet)?
+            + &script
+            + &nat::publication(&published)
+            + &forward::script(wanted.bridge)?),
+    )?;
+    if network.resolver.is_some() || !published.is_empty() {
+        route_loopback(wanted.bridge)?;
     }
     if !forwards {
         write(Path::new(FORWARDING), "1")?;
@@ -219,6 +235,43 @@ fn set_up(netlink: &mut Netlink, wanted: &Wanted<'_>) -> Result<Ready, Error> {
         index,
         notes,
     })
+}
+
+/// Lets packets of the loopback's addresses pass the bridge, as the firewall translates them.
+fn route_loopback(bridge: &str) -> Result<(), Error> {
+    let path = format!("/proc/sys/net/ipv4/conf/{bridge}/route_localnet");
+    let path = Path::new(&path);
+    let is_on = fs::read_to_string(path).map_err(file_error("read", path))? == "1\n";
+    if is_on { Ok(()) } else { write(path, "1") }
+}
+
+/// Has ports of the host lead to a container of the bridge.
+pub fn publish(bridge: &str, ports: &[(Published, Ipv4Addr)]) -> Result<(), Error> {
+    route_loopback(bridge)?;
+    kernel::nft::apply(&nat::publication(ports))?;
+    let ports: Vec<Published> = ports.iter().map(|(port, _)| *port).collect();
+    forget_flows(&ports)
+}
+
+/// Has datagrams to these ports find their way anew: those who went on sending while nobody or another
+/// container had the port, would else send there still.
+pub fn forget_flows(ports: &[Published]) -> Result<(), Error> {
+    let is_udp = |port: &&Published| port.protocol == Protocol::Udp;
+    let numbers: Vec<u16> = ports
+        .iter()
+        .filter(is_udp)
+        .map(|port| port.host_port)
+        .collect();
+    if numbers.is_empty() {
+        return Ok(());
+    }
+    // What is on its way to the same port of another host is none of these.
+    let own = Netlink::open()?.addresses()?;
+    let is_own =
+        |address: Ipv4Addr| address.is_loopback() || own.iter().any(|(_, own)| own.ip == address);
+    Ok(conntrack::forget_udp(|flow| {
+        numbers.contains(&flow.port) && is_own(flow.address)
+    })?)
 }
 
 /// Makes the bridge, or what is missing of one that a killed process began.
@@ -319,11 +372,9 @@ pub fn hardware_address(address: Ipv4Addr) -> [u8; 6] {
     [0x02, 0x42, a, b, c, d]
 }
 
-/// The same as text, for `ip link`.
-pub fn hardware_text(address: Ipv4Addr) -> String {
-    hardware_address(address)
-        .map(|byte| format!("{byte:02x}"))
-        .join(":")
+/// A hardware address as text, for `ip link`.
+pub fn hardware_text(hardware: [u8; 6]) -> String {
+    hardware.map(|byte| format!("{byte:02x}")).join(":")
 }
 
 /// What `ip link` shows beside the bridge: whose it is.
@@ -356,9 +407,8 @@ fn check_owner(
 
 /// Reads what is remembered of a bridge.
 pub fn remembered(file: &Path) -> Result<Option<Network>, Error> {
-    let bytes = match fs::read(file) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        bytes => bytes.map_err(file_error("read", file))?,
+    let Some(bytes) = existing(fs::read(file)).map_err(file_error("read", file))? else {
+        return Ok(None);
     };
     let network = serde_json::from_slice(&bytes).map_err(io::Error::from);
     Ok(Some(network.map_err(file_error("read", file))?))
@@ -367,18 +417,13 @@ pub fn remembered(file: &Path) -> Result<Option<Network>, Error> {
 fn remember(file: &Path, network: &Network) -> Result<(), Error> {
     let write = || {
         fs::create_dir_all(file.parent().unwrap_or(file))?;
-        let temporary = file.with_extension("json.new");
-        fs::write(&temporary, serde_json::to_vec_pretty(network)?)?;
-        fs::rename(&temporary, file)
+        replace(file, &serde_json::to_vec_pretty(network)?, Lasting::No)
     };
     write().map_err(file_error("write", file))
 }
 
 fn forget(file: &Path) -> Result<(), Error> {
-    match fs::remove_file(file) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        answer => answer.map_err(file_error("remove", file)),
-    }
+    gone(fs::remove_file(file)).map_err(file_error("remove", file))
 }
 
 fn write(path: &Path, text: &str) -> Result<(), Error> {

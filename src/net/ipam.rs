@@ -9,6 +9,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use super::Subnet;
+use crate::kernel::file::{existing, remove_link_to};
 
 /// Why there is no address.
 #[derive(Debug, thiserror::Error)]
@@ -84,12 +85,7 @@ pub fn peek(dir: &Path, subnet: Subnet, wanted: Option<Ipv4Addr>) -> Result<Ipv4
 
 /// Frees an address, if it is `owner` who has it.
 pub fn release(dir: &Path, address: Ipv4Addr, owner: &str) -> io::Result<()> {
-    let link = dir.join(address.to_string());
-    match fs::read_link(&link) {
-        Ok(target) if target.as_os_str() == owner => fs::remove_file(&link),
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
+    remove_link_to(&dir.join(address.to_string()), owner)
 }
 
 /// Frees whatever `owner` has, where no record says which address it is.
@@ -102,12 +98,8 @@ pub fn release_all(dir: &Path, owner: &str) -> io::Result<()> {
 
 /// All addresses that are taken.
 pub fn leased(dir: &Path) -> io::Result<Vec<Ipv4Addr>> {
-    let entries = match fs::read_dir(dir) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries?,
-    };
     let mut addresses = Vec::new();
-    for entry in entries {
+    for entry in existing(fs::read_dir(dir))?.into_iter().flatten() {
         addresses.extend(
             entry?
                 .file_name()

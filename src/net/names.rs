@@ -5,7 +5,8 @@ use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
 
 /// A line for /etc/hosts, as `--add-host NAME:ADDRESS` gives it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct HostEntry {
     /// The name.
     pub name: String,
@@ -124,6 +125,30 @@ fn with_name_servers(text: &str, servers: &[IpAddr]) -> String {
     lines.join("\n")
 }
 
+/// The text with other search domains and options, where there are any. The domain `.` stands for no
+/// search at all, as Docker has it.
+pub fn with_choices(text: &str, search: &[String], options: &[String]) -> String {
+    let replaced = |line: &str| match line.split_whitespace().next() {
+        Some("search" | "domain") => !search.is_empty(),
+        Some("options") => !options.is_empty(),
+        _ => false,
+    };
+    let mut lines: Vec<String> = text
+        .lines()
+        .filter(|line| !replaced(line))
+        .map(ToOwned::to_owned)
+        .collect();
+    let domains: Vec<&str> = search.iter().map(String::as_str).collect();
+    if !domains.is_empty() && domains != ["."] {
+        lines.push(format!("search {}", domains.join(" ")));
+    }
+    if !options.is_empty() {
+        lines.push(format!("options {}", options.join(" ")));
+    }
+    lines.push(String::new());
+    lines.join("\n")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -157,6 +182,23 @@ mod tests {
         assert_eq!(
             unbridged_resolver("nameserver 127.0.0.1\n", &[]),
             "nameserver 127.0.0.1\n"
+        );
+    }
+
+    #[test]
+    fn search_domains_and_options_replace_the_hosts() {
+        let host = "nameserver 1.1.1.1\nsearch a.org\noptions ndots:1\n";
+        let words = |words: &[&str]| -> Vec<String> {
+            words.iter().map(|word| (*word).to_owned()).collect()
+        };
+        assert_eq!(with_choices(host, &[], &[]), host);
+        assert_eq!(
+            with_choices(host, &words(&["b.org", "c.org"]), &words(&["rotate"])),
+            "nameserver 1.1.1.1\nsearch b.org c.org\noptions rotate\n"
+        );
+        assert_eq!(
+            with_choices(host, &words(&["."]), &[]),
+            "nameserver 1.1.1.1\noptions ndots:1\n"
         );
     }
 

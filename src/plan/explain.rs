@@ -7,11 +7,11 @@
 
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::Mount;
+use oci_spec::runtime::{LinuxDevice, LinuxNamespaceType, Mount, PosixRlimit, Spec};
 
-use super::{Bridged, Layer, NetworkMode, RunPlan};
+use super::{Bridged, IMAGE_MOUNT, Layer, NetworkMode, RunPlan, SHM, devices};
 use crate::kernel::cgroup::{Hierarchy, Version};
-use crate::net::bridge::hardware_text;
+use crate::net::bridge::{hardware_address, hardware_text};
 use crate::net::nat;
 
 /// The script.
@@ -68,8 +68,8 @@ impl Script {
         for (name, text) in &plan.etc {
             self.line(format!("printf %s {} > \"$C/{name}\"", quoted(text)));
         }
-        for volume in &plan.anonymous_volumes {
-            self.line(format!("mkdir -p {}", quoted_path(&volume.source)));
+        for volume in &plan.volumes {
+            self.line(format!("mkdir -p {}", quoted_path(&volume.data())));
         }
     }
 
@@ -80,7 +80,7 @@ impl Script {
         self.line(format!("if ! ip link show {bridge} > /dev/null 2>&1; then"));
         self.line(format!(
             "    ip link add {bridge} address {} type bridge",
-            hardware_text(gateway)
+            hardware_text(hardware_address(gateway))
         ));
         self.line(format!(
             "    ip address add {gateway}/{} broadcast + dev {bridge}",
@@ -140,7 +140,7 @@ impl Script {
             self.mount(plan, entry);
             if entry.destination() == Path::new("/dev") && entry.typ().as_deref() == Some("tmpfs") {
                 // Right away: a volume of the user's on /dev is left alone.
-                self.devices();
+                self.devices(plan);
             }
         }
         self.inside_network(plan);
@@ -207,9 +207,11 @@ impl Script {
     }
 
     fn volumes(&mut self, plan: &RunPlan) {
-        for volume in &plan.anonymous_volumes {
-            let (inside, source) = (in_root(&volume.destination), quoted_path(&volume.source));
-            self.line(format!("[ ! -d {inside} ] || cp -a {inside}/. {source}"));
+        for volume in plan.volumes.iter().filter(|it| it.copies) {
+            let (inside, data) = (in_root(&volume.destination), quoted_path(&volume.data()));
+            self.line(format!(
+                "[ ! -d {inside} ] || [ -n \"$(ls -A {data})\" ] || cp -a {inside}/. {data}"
+            ));
         }
     }
 
@@ -223,6 +225,22 @@ impl Script {
             .collect();
         let source = entry.source().as_deref().unwrap_or(Path::new("none"));
         let kind = entry.typ().as_deref().unwrap_or("none");
+        if let (true, Some(other)) = (entry.destination() == Path::new(SHM), &plan.joined.ipc) {
+            self.line(format!(
+                "# Left out here: {SHM} of container {} (open_tree(2) in its mount namespace).",
+                other.name
+            ));
+            return;
+        }
+        let mut images = plan.images.iter();
+        let image = images.find(|it| it.destination == *entry.destination());
+        if let (IMAGE_MOUNT, Some(image)) = (kind, image) {
+            self.line(format!(
+                "# Left out here: the image {} on {destination}, its layers stacked read-only.",
+                image.image
+            ));
+            return;
+        }
         if let Some(bind) = options
             .iter()
             .find(|word| matches!(**word, "bind" | "rbind"))
@@ -235,8 +253,14 @@ impl Script {
             let rest: Vec<&str> = options
                 .iter()
                 .copied()
-                .filter(|word| !matches!(*word, "bind" | "rbind"))
+                .filter(|word| !matches!(*word, "bind" | "rbind" | "rslave" | "rshared"))
                 .collect();
+            if options
+                .iter()
+                .any(|word| matches!(*word, "rslave" | "rshared"))
+            {
+                self.line("# Left out here: mounts made below it later are seen on one side only.");
+            }
             if !rest.is_empty() {
                 self.line(format!(
                     "mount -o remount,bind,{} {destination}",
@@ -291,7 +315,7 @@ impl Script {
         self.line(format!("mount -o remount,{words} {destination}"));
     }
 
-    fn devices(&mut self) {
+    fn devices(&mut self, plan: &RunPlan) {
         self.stage("/dev: devices that harm nobody, and the usual links.");
         self.line("umask 0");
         for (name, major, minor) in [
@@ -314,10 +338,32 @@ impl Script {
         ] {
             self.line(format!("ln -s {target} \"$R/dev/{name}\""));
         }
+        let linux = plan.spec.linux().as_ref();
+        for device in linux
+            .and_then(|it| it.devices().as_ref())
+            .into_iter()
+            .flatten()
+        {
+            self.device(device);
+        }
+    }
+
+    fn device(&mut self, device: &LinuxDevice) {
+        let path = in_root(device.path());
+        let mode = device.file_mode().unwrap_or(0o666);
+        let (owner, group) = (device.uid().unwrap_or(0), device.gid().unwrap_or(0));
+        self.line(format!("mkdir -p \"$(dirname {path})\"; rm -f {path}"));
+        self.line(format!(
+            "mknod -m {mode:o} {path} {} {} {}",
+            device.typ().as_str(),
+            device.major(),
+            device.minor()
+        ));
+        self.line(format!("chown {owner}:{group} {path}"));
     }
 
     fn inside_network(&mut self, plan: &RunPlan) {
-        if plan.network == NetworkMode::Host {
+        if !has_own_network(plan) {
             return;
         }
         self.stage("The network, as soon as the other side has put eth0 here.");
@@ -404,8 +450,16 @@ impl Script {
              host's tools, so the new root is moved over the old one instead, and chroot enters it.\n\
              mybox also installs a filter of system calls (seccomp(2)), which no shell tool does.",
         );
+        let groups = super::groups(&plan.spec);
+        if !groups.is_empty() {
+            self.line(format!(
+                "# Left out here: the groups {} (--group-add). unshare(1) leaves all groups.",
+                groups.join(", ")
+            ));
+        }
         self.line("umask 022");
         self.line(format!("mkdir -p {}", in_root(process.cwd())));
+        self.device_rules(plan);
         self.line("cd \"$R\"");
         self.line("mount --move . /");
         let names = process
@@ -423,16 +477,23 @@ impl Script {
             })
             .collect();
         keep.sort();
+        keep.insert(0, "-all".to_owned());
         let no_new_privs = if process.no_new_privileges().unwrap_or(false) {
             " --no-new-privs"
         } else {
             ""
         };
+        if let Some(score) = process.oom_score_adj() {
+            self.line(format!("echo {score} > /proc/self/oom_score_adj"));
+        }
+        for limit in process.rlimits().iter().flatten() {
+            self.line(prlimit(limit));
+        }
         let environment = words(process.env().as_deref().unwrap_or_default());
         let cwd = quoted_path(process.cwd());
         self.line(format!("exec env -i HOME=\"$home\" {environment} \\"));
         self.line(format!(
-            "    /usr/bin/setpriv --inh-caps=-all --bounding-set=-all,{}{no_new_privs} \\",
+            "    /usr/bin/setpriv --inh-caps=-all --bounding-set={}{no_new_privs} \\",
             keep.join(",")
         ));
         self.line(format!(
@@ -441,9 +502,31 @@ impl Script {
         ));
     }
 
+    /// Last of all: mount(8) opens loop devices, which no container may.
+    fn device_rules(&mut self, plan: &RunPlan) {
+        let rules = devices::of_spec(&plan.spec);
+        let settings = plan.cgroup.device_settings(&rules);
+        if settings.is_empty() {
+            if rules.restricted && plan.cgroup.has_device_rules() {
+                self.stage(
+                    "Left out: with cgroups v2 mybox loads a BPF program with rules for devices.",
+                );
+            }
+            return;
+        }
+        self.stage("No device may be opened but these; mybox says so before there is a process.");
+        for setting in settings {
+            self.line(format!(
+                "echo {} > {}",
+                quoted(&setting.value),
+                quoted_path(&setting.file)
+            ));
+        }
+    }
+
     fn launch(&mut self, plan: &RunPlan) {
         self.cleanup(plan);
-        let shares_network = plan.network == NetworkMode::Host;
+        let shares_network = !has_own_network(plan);
         self.stage("Into the group first, then into namespaces of its own.");
         self.line("cat > \"$C/enter.sh\" <<'ENTER'");
         self.line("set -eu");
@@ -456,9 +539,9 @@ impl Script {
             };
             self.line(format!("echo $$ > {}", quoted_path(&path.join(file))));
         }
-        let network = if shares_network { "" } else { "--net " };
         self.line(format!(
-            "exec unshare --mount --pid --fork --kill-child --uts --ipc {network}--cgroup sh \"$1/inside.sh\" \"$1\""
+            "exec {}sh \"$1/inside.sh\" \"$1\"",
+            into_namespaces(&plan.spec)
         ));
         self.line("ENTER");
         if shares_network {
@@ -472,7 +555,7 @@ impl Script {
                 self.line(format!(
                     "ip link add {} type veth peer name eth0 address {} netns $child",
                     bridged.veth,
-                    hardware_text(bridged.address)
+                    hardware_text(bridged.hardware)
                 ));
                 self.line(format!(
                     "ip link set {} master {} up",
@@ -480,9 +563,10 @@ impl Script {
                 ));
                 self.line(format!(
                     "bridge fdb replace {} dev {} master static",
-                    hardware_text(bridged.address),
+                    hardware_text(bridged.hardware),
                     bridged.veth
                 ));
+                self.publish(bridged);
             }
             self.line("echo go > \"$C/go\"");
             self.line("status=0; wait $child || status=$?");
@@ -490,9 +574,39 @@ impl Script {
         self.line("exit $status");
     }
 
+    fn publish(&mut self, bridged: &Bridged) {
+        if bridged.ports.is_empty() {
+            return;
+        }
+        self.stage(
+            "Ports of the host: an element of the firewall's map each. mybox also binds them, so that no\n\
+             other program takes them meanwhile.",
+        );
+        self.line(format!(
+            "echo 1 > /proc/sys/net/ipv4/conf/{}/route_localnet",
+            bridged.bridge
+        ));
+        self.line(format!(
+            "ip link set {} type bridge_slave hairpin on",
+            bridged.veth
+        ));
+        self.line("nft -f - <<'PORTS'");
+        self.line(nat::publication(&bridged.published()).trim_end());
+        self.line("PORTS");
+    }
+
+    fn unpublish(&mut self, plan: &RunPlan) {
+        let ports = plan.bridged.iter().flat_map(|bridged| &bridged.ports);
+        let ports: Vec<_> = ports.copied().collect();
+        for line in nat::unpublication(&ports).lines() {
+            self.line(format!("    nft {} 2> /dev/null || true", quoted(line)));
+        }
+    }
+
     fn cleanup(&mut self, plan: &RunPlan) {
         self.stage("Undone when the command ends, whatever happens.");
         self.line("undo() {");
+        self.unpublish(plan);
         if let Some(bridged) = &plan.bridged {
             self.line(format!(
                 "    ip link delete {} 2> /dev/null || true",
@@ -527,6 +641,51 @@ fn lower_directory((number, layer): (usize, &Layer)) -> String {
         Layer::Tree(path) => quoted_path(path),
         Layer::Indexed { .. } => format!("\"$C/lower/{number}\""),
     }
+}
+
+fn has_own_network(plan: &RunPlan) -> bool {
+    matches!(plan.network, NetworkMode::Bridge | NetworkMode::None)
+}
+
+/// nsenter(1) for those of other containers, then unshare(1) for the new ones.
+fn into_namespaces(spec: &Spec) -> String {
+    let linux = spec.linux().as_ref();
+    let all = linux.and_then(|linux| linux.namespaces().as_ref());
+    let (mut enter, mut new) = (String::new(), String::new());
+    for namespace in all.into_iter().flatten() {
+        let name = match namespace.typ() {
+            LinuxNamespaceType::Mount => "mount",
+            LinuxNamespaceType::Pid => "pid",
+            LinuxNamespaceType::Uts => "uts",
+            LinuxNamespaceType::Ipc => "ipc",
+            LinuxNamespaceType::Network => "net",
+            LinuxNamespaceType::Cgroup => "cgroup",
+            LinuxNamespaceType::User => "user",
+            LinuxNamespaceType::Time => "time",
+        };
+        match namespace.path() {
+            Some(path) => enter.push_str(&format!("--{name}={} ", quoted_path(path))),
+            None if name == "pid" => new.push_str("--pid --fork --kill-child "),
+            None => new.push_str(&format!("--{name} ")),
+        }
+    }
+    if enter.is_empty() {
+        format!("unshare {new}")
+    } else {
+        format!("nsenter {enter}unshare {new}")
+    }
+}
+
+/// A limit of the shell itself, which what it executes has too.
+fn prlimit(limit: &PosixRlimit) -> String {
+    let value = |number| match number {
+        u64::MAX => "unlimited".to_owned(),
+        number => number.to_string(),
+    };
+    let name = limit.typ().to_string().to_lowercase();
+    let name = name.trim_start_matches("rlimit_");
+    let (soft, hard) = (value(limit.soft()), value(limit.hard()));
+    format!("prlimit --pid $$ --{name}={soft}:{hard}")
 }
 
 /// A path inside the container's root.

@@ -4,23 +4,37 @@
 //! [`RunRequest`] + image config + [`Given`] -> [`RunPlan`]. The plan holds an OCI runtime spec, which
 //! is all that the launcher goes by inside the container, and beside it what a spec cannot say.
 
+pub mod capabilities;
+pub mod committed;
+pub mod devices;
+pub mod exec;
 pub mod explain;
+pub mod health;
+pub mod ports;
 mod process;
 mod seccomp;
 pub mod request;
 mod spec;
+pub mod sysctl;
+mod volumes;
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 use mybox_store::{ImageConfig, Indexed, Lower};
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{Capabilities, Process, Spec};
 
+use crate::container::health::Check;
+use crate::container::port::Published;
 use crate::container::{ContainerId, Files};
 use crate::kernel::cgroup::{Group, Hierarchy, Limits};
 use crate::net::Subnet;
 
-pub use request::{NetworkMode, RunRequest};
+pub use devices::GivenDevice;
+pub use exec::ExecRequest;
+pub use request::{ImageMount, IpcMode, NetworkMode, PidMode, RunRequest, UtsMode};
+pub use spec::{IMAGE_MOUNT, SHM};
+pub use volumes::Volume;
 
 /// Why a request cannot be carried out as it stands.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +69,8 @@ pub struct Given {
     pub name: String,
     /// The container's files.
     pub files: Files,
+    /// Where volumes are kept.
+    pub volumes: PathBuf,
     /// Lower layers, the base first.
     pub layers: Vec<Layer>,
     /// The cgroup directories it gets.
@@ -65,6 +81,42 @@ pub struct Given {
     pub bridged: Option<Bridged>,
     /// The host's /etc/resolv.conf.
     pub host_resolv_conf: String,
+    /// The capabilities that mybox itself has.
+    pub held: Capabilities,
+    /// Devices of the host that it gets.
+    pub devices: Vec<GivenDevice>,
+    /// The containers whose namespaces it joins.
+    pub joined: Joined,
+    /// The host's name.
+    pub host_name: String,
+}
+
+/// Containers that another one shares namespaces with.
+#[derive(Debug, Clone, Default)]
+pub struct Joined {
+    /// Whose processes it sees.
+    pub pid: Option<Neighbour>,
+    /// Whose network it is on.
+    pub network: Option<Neighbour>,
+    /// Whose memory and message queues it shares.
+    pub ipc: Option<Neighbour>,
+    /// Whose name it has.
+    pub uts: Option<Neighbour>,
+}
+
+/// A container that runs.
+#[derive(Debug, Clone)]
+pub struct Neighbour {
+    /// Its id.
+    pub id: ContainerId,
+    /// Its name.
+    pub name: String,
+    /// Its first process: pid and start time.
+    pub process: (i32, u64),
+    /// Its host name.
+    pub hostname: String,
+    /// Its files.
+    pub files: Files,
 }
 
 /// A lower layer of the container's overlay, as it lies in the store.
@@ -102,22 +154,26 @@ pub struct Bridged {
     pub subnet: Subnet,
     /// The container's address.
     pub address: Ipv4Addr,
+    /// Its hardware address.
+    pub hardware: [u8; 6],
     /// What marks the bridge as this root's.
     pub alias: String,
+    /// Ports of the host that lead to it.
+    pub ports: Vec<Published>,
     /// The host's end of the veth pair.
     pub veth: String,
     /// The loopback resolver that the gateway sends queries on to.
     pub resolver: Option<Ipv4Addr>,
 }
 
-/// A volume that the image asks for and the user did not name: the container's own directory,
-/// which starts as a copy of what the image has there.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AnonymousVolume {
-    /// Where it appears in the container.
-    pub destination: PathBuf,
-    /// Where it lies on the host.
-    pub source: PathBuf,
+impl Bridged {
+    /// Each port with where it leads to.
+    pub fn published(&self) -> Vec<(Published, Ipv4Addr)> {
+        self.ports
+            .iter()
+            .map(|port| (*port, self.address))
+            .collect()
+    }
 }
 
 /// Everything about one run, decided.
@@ -135,12 +191,16 @@ pub struct RunPlan {
     pub spec: Spec,
     /// Lower layers, the base first.
     pub layers: Vec<Layer>,
-    /// Volumes that start as a copy of the image's directory.
-    pub anonymous_volumes: Vec<AnonymousVolume>,
+    /// Its volumes, named or not.
+    pub volumes: Vec<Volume>,
+    /// Images that it can read beside its own.
+    pub images: Vec<ImageMount>,
     /// Text of hostname, hosts and resolv.conf.
     pub etc: [(&'static str, String); 3],
     /// Which network it has.
     pub network: NetworkMode,
+    /// The containers whose namespaces it joins.
+    pub joined: Joined,
     /// Its place on the bridge, with [`NetworkMode::Bridge`].
     pub bridged: Option<Bridged>,
     /// What it may use.
@@ -155,6 +215,10 @@ pub struct RunPlan {
     pub init: bool,
     /// Whether everything goes when it ends.
     pub remove: bool,
+    /// The signal that asks it to stop, by name.
+    pub stop_signal: String,
+    /// How to find out whether it works.
+    pub health: Option<Check>,
 }
 
 impl RunPlan {
@@ -164,6 +228,11 @@ impl RunPlan {
         process
             .and_then(|process| process.args().as_deref())
             .unwrap_or_default()
+    }
+
+    /// What is executed, as whom, with which rights.
+    pub fn process(&self) -> Result<&Process, Error> {
+        self.spec.process().as_ref().ok_or(Error::NoCommand)
     }
 
     /// Whether the container has a terminal of its own.
@@ -176,14 +245,27 @@ impl RunPlan {
     }
 }
 
+/// The groups that a command of this container has beside its user's, by name or number.
+pub fn groups(spec: &Spec) -> Vec<String> {
+    spec::groups(spec)
+}
+
+/// What the UTS namespace it is in says, or will say.
+fn hostname(request: &RunRequest, given: &Given) -> String {
+    let neighbour = given.joined.network.as_ref().or(given.joined.uts.as_ref());
+    match (neighbour, &request.hostname) {
+        (Some(neighbour), _) => neighbour.hostname.clone(),
+        (None, Some(hostname)) => hostname.clone(),
+        (None, None) if request.uts == UtsMode::Host => given.host_name.clone(),
+        (None, None) => given.id.short().to_owned(),
+    }
+}
+
 /// Decides everything.
 pub fn plan(request: &RunRequest, image: &ImageConfig, given: Given) -> Result<RunPlan, Error> {
     request.check()?;
-    let hostname = request
-        .hostname
-        .clone()
-        .unwrap_or_else(|| given.id.short().to_owned());
-    let volumes = spec::anonymous_volumes(request, image, &given.files)?;
+    let hostname = hostname(request, &given);
+    let volumes = volumes::wanted(request, image, &given)?;
     let spec = spec::runtime_spec(request, image, &given, &hostname, &volumes)?;
     let etc = spec::etc_files(request, &given, &hostname);
     Ok(RunPlan {
@@ -193,9 +275,11 @@ pub fn plan(request: &RunRequest, image: &ImageConfig, given: Given) -> Result<R
         files: given.files,
         spec,
         layers: given.layers,
-        anonymous_volumes: volumes,
+        volumes,
+        images: request.image_mounts.clone(),
         etc,
-        network: request.network,
+        network: request.network.clone(),
+        joined: given.joined,
         bridged: given.bridged,
         limits: request.limits.clone(),
         cgroup: given.cgroup,
@@ -203,5 +287,7 @@ pub fn plan(request: &RunRequest, image: &ImageConfig, given: Given) -> Result<R
         interactive: request.interactive,
         init: request.init,
         remove: request.remove,
+        stop_signal: process::stop_signal(request, image)?,
+        health: health::check(&request.health, image)?,
     })
 }

@@ -10,10 +10,10 @@ use crate::kernel::signal;
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Entrypoint and Cmd. A new entrypoint drops the image's Cmd with the image's Entrypoint.
-pub(super) fn command_line(
+pub(super) fn entrypoint_and_command(
     request: &RunRequest,
     image: &ImageConfig,
-) -> Result<Vec<String>, Error> {
+) -> (Vec<String>, Vec<String>) {
     let image_entrypoint = image.config.entrypoint.clone().unwrap_or_default();
     let image_command = image.config.cmd.clone().unwrap_or_default();
     let (entrypoint, default_command) = match &request.entrypoint {
@@ -21,11 +21,19 @@ pub(super) fn command_line(
         Some(word) if word.is_empty() => (Vec::new(), Vec::new()),
         Some(word) => (vec![word.clone()], Vec::new()),
     };
-    let command = if request.command.is_empty() {
-        default_command
+    if request.command.is_empty() {
+        (entrypoint, default_command)
     } else {
-        request.command.clone()
-    };
+        (entrypoint, request.command.clone())
+    }
+}
+
+/// What is executed: entrypoint and command in one.
+pub(super) fn command_line(
+    request: &RunRequest,
+    image: &ImageConfig,
+) -> Result<Vec<String>, Error> {
+    let (entrypoint, command) = entrypoint_and_command(request, image);
     let line: Vec<String> = entrypoint.into_iter().chain(command).collect();
     if line.first().is_none_or(String::is_empty) {
         Err(Error::NoCommand)
@@ -48,22 +56,37 @@ pub(super) fn environment(
     if request.terminal {
         variables.push(("TERM".into(), "xterm".into()));
     }
-    let of_image = image.config.env.iter();
-    let of_image = of_image.map(|line| line.split_once('=').unwrap_or((line, "")));
-    let of_user = request
-        .env
-        .iter()
-        .map(|(name, value)| (name.as_str(), value.as_str()));
-    for (name, value) in of_image.chain(of_user) {
-        match variables.iter_mut().find(|(known, _)| known == name) {
-            Some((_, known)) => value.clone_into(known),
-            None => variables.push((name.into(), value.into())),
+    set(&mut variables, pairs(&image.config.env));
+    set(&mut variables, request.env.iter().cloned());
+    lines(variables)
+}
+
+/// `NAME=value` in two; without `=` the value is empty.
+pub(super) fn pairs(lines: &[String]) -> Vec<(String, String)> {
+    let pair = |line: &String| {
+        let (name, value) = line.split_once('=').unwrap_or((line, ""));
+        (name.to_owned(), value.to_owned())
+    };
+    lines.iter().map(pair).collect()
+}
+
+/// Sets variables; one that is there keeps its place.
+pub(super) fn set(
+    variables: &mut Vec<(String, String)>,
+    new: impl IntoIterator<Item = (String, String)>,
+) {
+    for (name, value) in new {
+        match variables.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, known)) => *known = value,
+            None => variables.push((name, value)),
         }
     }
-    variables
-        .into_iter()
-        .map(|(name, value)| format!("{name}={value}"))
-        .collect()
+}
+
+/// Variables as `NAME=value`.
+pub(super) fn lines(variables: Vec<(String, String)>) -> Vec<String> {
+    let line = |(name, value)| format!("{name}={value}");
+    variables.into_iter().map(line).collect()
 }
 
 /// The working directory; `/` if nobody says.

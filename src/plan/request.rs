@@ -1,14 +1,24 @@
 //! What the user typed, understood once: no flag is looked at again after this.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use super::Error;
+use mybox_store::Digest;
+use oci_spec::runtime::PosixRlimitType;
+use serde::{Deserialize, Serialize};
+
+use super::health::HealthRequest;
+use super::{Error, sysctl};
+use crate::container::RestartPolicy;
+use crate::container::log::Rotation;
+use crate::container::port::{Port, Publish};
 use crate::kernel::cgroup::{Limits, Swap};
 use crate::net::names::HostEntry;
 
-/// A request to run a container.
-#[derive(Debug, Clone, Default)]
+/// A request to run a container. It is kept with the container: each start goes by it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct RunRequest {
     /// The image as the user names it.
     pub image: String,
@@ -36,6 +46,12 @@ pub struct RunRequest {
     pub hostname: Option<String>,
     /// Directories and files of the host.
     pub volumes: Vec<Volume>,
+    /// Volumes, by name or without one.
+    pub named_volumes: Vec<NamedVolume>,
+    /// Images, to be read.
+    pub image_mounts: Vec<ImageMount>,
+    /// Containers whose volumes it has; what these are is among the two above.
+    pub volumes_from: Vec<VolumesFrom>,
     /// In-memory file systems.
     pub tmpfs: Vec<Tmpfs>,
     /// Nothing of the root file system can be written.
@@ -44,20 +60,75 @@ pub struct RunRequest {
     pub limits: Limits,
     /// Which network.
     pub network: NetworkMode,
+    /// Whose processes it sees.
+    pub pid: PidMode,
+    /// Whose memory and message queues it shares.
+    pub ipc: IpcMode,
+    /// Whose name it has.
+    pub uts: UtsMode,
     /// An address of one's own choice.
     pub ip: Option<Ipv4Addr>,
     /// Name servers.
     pub dns: Vec<IpAddr>,
+    /// Domains that names are looked for in; `.` alone is none.
+    pub dns_search: Vec<String>,
+    /// Options of the resolver.
+    pub dns_options: Vec<String>,
+    /// The hardware address of eth0, if not the one that follows from its address.
+    pub mac: Option<[u8; 6]>,
+    /// Annotations of the runtime spec.
+    pub annotations: BTreeMap<String, String>,
+    /// Ports to be reached through the host's.
+    pub publish: Vec<Publish>,
+    /// Publish every port that the container is known to have.
+    pub publish_all: bool,
+    /// Ports the container is known to have, beside the image's.
+    pub expose: Vec<Port>,
     /// Lines for /etc/hosts.
     pub add_host: Vec<HostEntry>,
     /// The signal that asks it to stop.
     pub stop_signal: Option<String>,
     /// No program can gain privileges it does not have.
     pub no_new_privileges: bool,
+    /// No system call is refused for being dangerous.
+    pub seccomp_unconfined: bool,
+    /// Capabilities beside the default ones, or `ALL`.
+    pub cap_add: Vec<String>,
+    /// Capabilities of the default ones that it does not get, or `ALL`.
+    pub cap_drop: Vec<String>,
+    /// All capabilities and devices, nothing of /proc and /sys hidden, no filter of system calls.
+    pub privileged: bool,
+    /// Groups beside the user's, names or numbers.
+    pub group_add: Vec<String>,
+    /// Devices of the host.
+    pub devices: Vec<Device>,
+    /// More that its processes may open, as `c 1:3 rwm`.
+    pub device_cgroup_rules: Vec<String>,
+    /// Limits of each process.
+    pub ulimits: Vec<Ulimit>,
+    /// Settings of the kernel that are the container's own.
+    pub sysctls: BTreeMap<String, String>,
+    /// Size of /dev/shm in bytes.
+    pub shm_size: Option<u64>,
+    /// How gladly the kernel kills it for want of memory, -1000 to 1000.
+    pub oom_score_adj: Option<i32>,
+    /// Whether it runs on without the command that started it.
+    pub detach: bool,
+    /// When its monitor starts it again.
+    pub restart: RestartPolicy,
+    /// Seconds that it has to end when it was asked to stop.
+    pub stop_timeout: Option<u64>,
+    /// How much is kept of what it writes in the background.
+    pub log: Rotation,
+    /// How to find out whether it works.
+    pub health: HealthRequest,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
 }
 
 /// `-v SOURCE:DESTINATION[:ro]`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Volume {
     /// On the host.
     pub source: PathBuf,
@@ -65,10 +136,67 @@ pub struct Volume {
     pub destination: PathBuf,
     /// It cannot be written through this mount.
     pub read_only: bool,
+    /// Who sees later mounts below it.
+    #[serde(default)]
+    pub propagation: Propagation,
+}
+
+/// `-v [NAME:]DESTINATION[:ro,nocopy]`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct NamedVolume {
+    /// Its name; without one it is the container's own.
+    pub name: Option<String>,
+    /// In the container.
+    pub destination: PathBuf,
+    /// It cannot be written through this mount.
+    pub read_only: bool,
+    /// What the image has in its place is not copied into it.
+    pub no_copy: bool,
+    /// It was another container's first: it must be there.
+    #[serde(default)]
+    pub borrowed: bool,
+}
+
+/// `--mount type=image,source=IMAGE,target=DESTINATION`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ImageMount {
+    /// The image as the user names it.
+    pub image: String,
+    /// Its manifest, when it has been found.
+    pub manifest: Option<Digest>,
+    /// In the container.
+    pub destination: PathBuf,
+}
+
+/// `--volumes-from CONTAINER[:ro]`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct VolumesFrom {
+    /// Its name or id, as it was asked for.
+    pub container: String,
+    /// None of them can be written through these mounts.
+    pub read_only: bool,
+}
+
+/// Who sees a mount that is made below a volume later (mount_namespaces(7)); the mounts that are
+/// there already count too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Propagation {
+    /// Who made it.
+    #[default]
+    Private,
+    /// What the host mounts, the container sees.
+    Slave,
+    /// And the reverse.
+    Shared,
 }
 
 /// `--tmpfs DESTINATION[:OPTIONS]`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Tmpfs {
     /// In the container.
     pub destination: PathBuf,
@@ -76,8 +204,39 @@ pub struct Tmpfs {
     pub options: Vec<String>,
 }
 
+/// `--device SOURCE[:DESTINATION][:ACCESS]`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Device {
+    /// A device of the host, or a directory of such.
+    pub source: PathBuf,
+    /// In the container, below /dev.
+    pub destination: PathBuf,
+    /// What may be done with it: letters of `rwm`.
+    #[serde(default = "all_access")]
+    pub access: String,
+}
+
+/// What requests have that were kept before there was a choice.
+fn all_access() -> String {
+    "rwm".to_owned()
+}
+
+/// `--ulimit NAME=SOFT[:HARD]`; `u64::MAX` is no limit (getrlimit(2)).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Ulimit {
+    /// As the runtime spec names it: `RLIMIT_NOFILE`.
+    pub kind: PosixRlimitType,
+    /// What is in force.
+    pub soft: u64,
+    /// How far a process may raise it.
+    pub hard: u64,
+}
+
 /// `--network`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum NetworkMode {
     /// A network namespace with eth0 on the bridge.
     #[default]
@@ -86,17 +245,174 @@ pub enum NetworkMode {
     Host,
     /// A network namespace with nothing but loopback.
     None,
+    /// That of another container, by name or id.
+    Container(String),
+}
+
+/// `--pid`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum PidMode {
+    /// Its first process is pid 1, and it sees no other's.
+    #[default]
+    Own,
+    /// It sees the host's processes.
+    Host,
+    /// It sees those of another container, by name or id.
+    Container(String),
+}
+
+/// `--ipc`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum IpcMode {
+    /// Its own.
+    #[default]
+    Own,
+    /// Its own, and others may join it.
+    Shareable,
+    /// Its own, without /dev/shm.
+    None,
+    /// The host's.
+    Host,
+    /// Those of another container, by name or id.
+    Container(String),
+}
+
+/// `--uts`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum UtsMode {
+    /// Its own.
+    #[default]
+    Own,
+    /// The host's, which it can change with the capability to.
+    Host,
+    /// That of another container, by name or id.
+    Container(String),
 }
 
 /// The kernel's least useful memory limit, as Docker has it: below, nothing even starts.
 const LEAST_MEMORY: u64 = 6 << 20;
 
 impl RunRequest {
+    /// Refuses flags about what is not the container's own.
+    fn check_shared(&self) -> Result<(), Error> {
+        let conflict = |text: String| Err(Error::Conflict(text));
+        if let NetworkMode::Container(name) = &self.network {
+            let of_the_other = [
+                (self.hostname.is_some(), "--hostname"),
+                (!self.dns.is_empty(), "--dns"),
+                (!self.dns_search.is_empty(), "--dns-search"),
+                (!self.dns_options.is_empty(), "--dns-option"),
+                (!self.add_host.is_empty(), "--add-host"),
+                (!self.publish.is_empty(), "--publish"),
+                (self.publish_all, "--publish-all"),
+                (!self.expose.is_empty(), "--expose"),
+                (self.uts != UtsMode::Own, "--uts"),
+            ];
+            if let Some((_, flag)) = of_the_other.iter().find(|(given, _)| *given) {
+                return conflict(format!(
+                    "{flag} does not go with --network container:{name}: that is the other container's"
+                ));
+            }
+        }
+        if self.hostname.is_some() {
+            match &self.uts {
+                UtsMode::Own => {}
+                UtsMode::Host => {
+                    return conflict(
+                        "--hostname does not go with --uts host: it would rename the host".into(),
+                    );
+                }
+                UtsMode::Container(name) => {
+                    return conflict(format!(
+                        "--hostname does not go with --uts container:{name}: it would rename that one"
+                    ));
+                }
+            }
+        }
+        if self.init && self.pid != PidMode::Own {
+            return conflict("--init needs a pid namespace of the container's own".into());
+        }
+        if self.shm_size.is_some() {
+            match &self.ipc {
+                IpcMode::Own | IpcMode::Shareable => {}
+                IpcMode::None => {
+                    return conflict(
+                        "--shm-size does not go with --ipc none: there is no /dev/shm".into(),
+                    );
+                }
+                IpcMode::Host => {
+                    return conflict(
+                        "--shm-size does not go with --ipc host: /dev/shm is the host's".into(),
+                    );
+                }
+                IpcMode::Container(name) => {
+                    return conflict(format!(
+                        "--shm-size does not go with --ipc container:{name}: /dev/shm is that one's"
+                    ));
+                }
+            }
+        }
+        let shares_network = matches!(self.network, NetworkMode::Host | NetworkMode::Container(_));
+        for name in self.sysctls.keys() {
+            let (shared, flag) = if sysctl::is_of_network(name) {
+                (shares_network, "--network")
+            } else {
+                (
+                    matches!(self.ipc, IpcMode::Host | IpcMode::Container(_)),
+                    "--ipc",
+                )
+            };
+            if shared {
+                return conflict(format!(
+                    "--sysctl {name} would change more than the container: its {flag} is not its own"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Where something of the user's is mounted.
+    pub fn mount_points(&self) -> impl Iterator<Item = &Path> {
+        let binds = self.volumes.iter().map(|it| &it.destination);
+        let volumes = self.named_volumes.iter().map(|it| &it.destination);
+        let tmpfs = self.tmpfs.iter().map(|it| &it.destination);
+        let images = self.image_mounts.iter().map(|it| &it.destination);
+        let all = binds.chain(volumes).chain(tmpfs).chain(images);
+        all.map(PathBuf::as_path)
+    }
+
     /// Refuses what contradicts itself.
-    pub(super) fn check(&self) -> Result<(), Error> {
+    pub fn check(&self) -> Result<(), Error> {
+        self.check_shared()?;
         let conflict = |text: &str| Err(Error::Conflict(text.to_owned()));
         if self.ip.is_some() && self.network != NetworkMode::Bridge {
             return conflict("--ip needs --network bridge");
+        }
+        if self.mac.is_some() && self.network != NetworkMode::Bridge {
+            return conflict("--mac-address needs --network bridge");
+        }
+        let dev = Path::new("/dev");
+        if !self.devices.is_empty() && self.mount_points().any(|it| it == dev) {
+            return conflict("--device and a volume on /dev do not go together");
+        }
+        let publishes = self.publish_all || !self.publish.is_empty();
+        if publishes && self.network == NetworkMode::None {
+            return conflict(
+                "-p and -P need --network bridge: without a network there is nothing to reach",
+            );
+        }
+        if self.remove && self.restart != RestartPolicy::No {
+            return conflict("--rm removes what --restart would start again");
+        }
+        let reserved = self.limits.memory_reservation;
+        if reserved
+            .zip(self.limits.memory)
+            .is_some_and(|(low, limit)| low > limit)
+        {
+            return conflict("--memory-reservation must not be above --memory");
         }
         match (self.limits.memory, self.limits.swap) {
             (Some(memory), _) if memory < LEAST_MEMORY => conflict("--memory must be at least 6m"),
@@ -136,5 +452,10 @@ mod tests {
             it.limits.swap = Some(Swap::Total(32 << 20));
         });
         assert!(swap.unwrap_err().contains("--memory-swap"));
+        let reservation = with(|it| {
+            it.limits.memory = Some(64 << 20);
+            it.limits.memory_reservation = Some(65 << 20);
+        });
+        assert!(reservation.unwrap_err().contains("--memory-reservation"));
     }
 }

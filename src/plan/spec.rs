@@ -1,33 +1,21 @@
 //! The OCI runtime spec of a container (runtime-spec config.md and config-linux.md).
 
-use std::path::{Path, PathBuf};
+use std::collections::HashMap;
+use std::path::Path;
 
 use mybox_store::ImageConfig;
 use oci_spec::runtime::{
-    Capabilities, Capability, LinuxBuilder, LinuxCapabilitiesBuilder, LinuxNamespace,
-    LinuxNamespaceBuilder, LinuxNamespaceType, Mount, MountBuilder, ProcessBuilder, RootBuilder,
-    Spec, SpecBuilder, UserBuilder,
+    Capabilities, Linux, LinuxBuilder, LinuxCapabilitiesBuilder, LinuxNamespace,
+    LinuxNamespaceBuilder, LinuxNamespaceType, LinuxResourcesBuilder, Mount, MountBuilder,
+    PosixRlimit, PosixRlimitBuilder, ProcessBuilder, RootBuilder, Spec, SpecBuilder, UserBuilder,
 };
 
-use super::{AnonymousVolume, Error, Given, NetworkMode, RunRequest, process, seccomp};
-use crate::container::Files;
+use super::request::Propagation;
+use super::{
+    Error, Given, IpcMode, Joined, Neighbour, NetworkMode, PidMode, RunRequest, UtsMode, Volume,
+};
+use super::{capabilities, devices, process, seccomp};
 use crate::net::names;
-
-/// Podman's default set, which is the smaller of Podman's and Docker's: no MKNOD, no NET_RAW, no
-/// AUDIT_WRITE.
-const CAPABILITIES: [Capability; 11] = [
-    Capability::Chown,
-    Capability::DacOverride,
-    Capability::Fowner,
-    Capability::Fsetid,
-    Capability::Kill,
-    Capability::NetBindService,
-    Capability::Setfcap,
-    Capability::Setgid,
-    Capability::Setpcap,
-    Capability::Setuid,
-    Capability::SysChroot,
-];
 
 /// Files and directories of /proc and /sys that tell of the host: hidden.
 const MASKED: [&str; 13] = [
@@ -59,15 +47,22 @@ const READ_ONLY: [&str; 5] = [
 /// Fields").
 const STOP_SIGNAL: &str = "org.opencontainers.image.stopSignal";
 
+/// Shared memory (shm_overview(7)).
+pub const SHM: &str = "/dev/shm";
+/// The type of a mount that is an image: its layers stacked, which the launcher does beforehand.
+pub const IMAGE_MOUNT: &str = "overlay";
+/// How another's is mounted.
+const SHARED_SHM: [&str; 4] = ["bind", "nosuid", "noexec", "nodev"];
+
 /// Puts the spec together.
 pub(super) fn runtime_spec(
     request: &RunRequest,
     image: &ImageConfig,
     given: &Given,
     hostname: &str,
-    volumes: &[AnonymousVolume],
+    volumes: &[Volume],
 ) -> Result<Spec, Error> {
-    let capabilities: Capabilities = CAPABILITIES.into_iter().collect();
+    let capabilities = capabilities::of(request, &given.held)?;
     let process = ProcessBuilder::default()
         .terminal(request.terminal)
         .user(
@@ -82,65 +77,157 @@ pub(super) fn runtime_spec(
             LinuxCapabilitiesBuilder::default()
                 .bounding(capabilities.clone())
                 .effective(capabilities.clone())
-                .permitted(capabilities)
+                .permitted(capabilities.clone())
                 .build()?,
         )
         .no_new_privileges(request.no_new_privileges)
-        .rlimits(Vec::new())
-        .build()?;
-    let linux = LinuxBuilder::default()
-        .namespaces(namespaces(request.network)?)
-        .sysctl(sysctls(request.network))
-        .masked_paths(MASKED.map(ToOwned::to_owned).to_vec())
-        .readonly_paths(READ_ONLY.map(ToOwned::to_owned).to_vec())
-        .devices(Vec::new())
-        .seccomp(seccomp::default_profile()?)
-        .build()?;
+        .rlimits(rlimits(request)?);
+    let process = match request.oom_score_adj {
+        Some(score) => process.oom_score_adj(score),
+        None => process,
+    };
+    let process = process.build()?;
     let root = RootBuilder::default()
         .path(given.files.rootfs())
         .readonly(request.read_only)
         .build()?;
-    Ok(SpecBuilder::default()
+    let mut spec = SpecBuilder::default()
         .version("1.1.0")
         .process(process)
         .root(root)
         .hostname(hostname)
         .mounts(mounts(request, given, volumes)?)
-        .linux(linux)
-        .annotations([(
-            STOP_SIGNAL.to_owned(),
-            process::stop_signal(request, image)?,
-        )])
-        .build()?)
+        .linux(linux(request, given, &capabilities)?)
+        .annotations(annotations(request, image)?)
+        .build()?;
+    if request.uts != UtsMode::Own {
+        // It is another's: nobody sets it.
+        spec.set_hostname(None);
+    }
+    Ok(spec)
 }
 
-fn namespaces(network: NetworkMode) -> Result<Vec<LinuxNamespace>, Error> {
-    let mut kinds = vec![
-        LinuxNamespaceType::Mount,
-        LinuxNamespaceType::Pid,
-        LinuxNamespaceType::Uts,
-        LinuxNamespaceType::Ipc,
-        LinuxNamespaceType::Cgroup,
-    ];
-    if network != NetworkMode::Host {
-        kinds.push(LinuxNamespaceType::Network);
+fn linux(request: &RunRequest, given: &Given, capabilities: &Capabilities) -> Result<Linux, Error> {
+    let resources = LinuxResourcesBuilder::default()
+        .devices(devices::rules(request, given)?)
+        .build()?;
+    let nodes = given.devices.iter().map(|device| &device.node);
+    let linux = LinuxBuilder::default()
+        .namespaces(namespaces(request, &given.joined)?)
+        .sysctl(sysctls(request))
+        .resources(resources)
+        .devices(nodes.cloned().collect::<Vec<_>>());
+    if request.privileged {
+        let none: Vec<String> = Vec::new();
+        return Ok(linux
+            .masked_paths(none.clone())
+            .readonly_paths(none)
+            .build()?);
     }
-    kinds
-        .into_iter()
-        .map(|kind| Ok(LinuxNamespaceBuilder::default().typ(kind).build()?))
-        .collect()
+    let linux = linux
+        .masked_paths(MASKED.map(ToOwned::to_owned).to_vec())
+        .readonly_paths(READ_ONLY.map(ToOwned::to_owned).to_vec());
+    if request.seccomp_unconfined {
+        return Ok(linux.build()?);
+    }
+    let profile = seccomp::default_profile(capabilities)?;
+    Ok(linux.seccomp(profile).build()?)
+}
+
+fn annotations(
+    request: &RunRequest,
+    image: &ImageConfig,
+) -> Result<HashMap<String, String>, Error> {
+    let own = [(
+        STOP_SIGNAL.to_owned(),
+        process::stop_signal(request, image)?,
+    )];
+    let asked = request.annotations.clone().into_iter();
+    let mut annotations: HashMap<String, String> = asked.chain(own).collect();
+    if !request.group_add.is_empty() {
+        annotations.insert(GROUPS.to_owned(), request.group_add.join(","));
+    }
+    Ok(annotations)
+}
+
+/// The groups that the command has beside its user's, by name or number. Names mean something only
+/// inside the container, and `additionalGids` has numbers alone.
+const GROUPS: &str = "io.mybox.groups";
+
+/// Those of a spec.
+pub(super) fn groups(spec: &Spec) -> Vec<String> {
+    let annotations = spec.annotations().as_ref();
+    let groups = annotations.and_then(|it| it.get(GROUPS));
+    let groups = groups.map(|text| text.split(',').map(ToOwned::to_owned).collect());
+    groups.unwrap_or_default()
+}
+
+/// New ones without a path, those of other containers with theirs; what is missing is the host's.
+fn namespaces(request: &RunRequest, joined: &Joined) -> Result<Vec<LinuxNamespace>, Error> {
+    let new = |kind| LinuxNamespaceBuilder::default().typ(kind).build();
+    let of = |kind, name: &str, neighbour: &Neighbour| {
+        let path = format!("/proc/{}/ns/{name}", neighbour.process.0);
+        LinuxNamespaceBuilder::default()
+            .typ(kind)
+            .path(path)
+            .build()
+    };
+    let mut namespaces = vec![
+        new(LinuxNamespaceType::Mount)?,
+        new(LinuxNamespaceType::Cgroup)?,
+    ];
+    match (&joined.pid, &request.pid) {
+        (Some(other), _) => namespaces.push(of(LinuxNamespaceType::Pid, "pid", other)?),
+        (None, PidMode::Host) => {}
+        (None, _) => namespaces.push(new(LinuxNamespaceType::Pid)?),
+    }
+    match (&joined.network, &request.network) {
+        (Some(other), _) => namespaces.push(of(LinuxNamespaceType::Network, "net", other)?),
+        (None, NetworkMode::Host) => {}
+        (None, _) => namespaces.push(new(LinuxNamespaceType::Network)?),
+    }
+    match (&joined.ipc, &request.ipc) {
+        (Some(other), _) => namespaces.push(of(LinuxNamespaceType::Ipc, "ipc", other)?),
+        (None, IpcMode::Host) => {}
+        (None, _) => namespaces.push(new(LinuxNamespaceType::Ipc)?),
+    }
+    match (&joined.uts, &request.uts) {
+        (Some(other), _) => namespaces.push(of(LinuxNamespaceType::Uts, "uts", other)?),
+        (None, UtsMode::Host) => {}
+        (None, _) => namespaces.push(new(LinuxNamespaceType::Uts)?),
+    }
+    Ok(namespaces)
 }
 
 /// With a network namespace of its own a container may ping and listen on any port without
-/// capabilities: the ports are its own.
-fn sysctls(network: NetworkMode) -> std::collections::HashMap<String, String> {
+/// capabilities: the ports are its own. What the user asks for counts more.
+fn sysctls(request: &RunRequest) -> HashMap<String, String> {
     let own = [
         ("net.ipv4.ping_group_range", "0 2147483647"),
         ("net.ipv4.ip_unprivileged_port_start", "0"),
     ];
-    let own = own.into_iter().filter(|_| network != NetworkMode::Host);
-    own.map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .collect()
+    let own = own
+        .into_iter()
+        .filter(|_| matches!(request.network, NetworkMode::Bridge | NetworkMode::None));
+    let own = own.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    own.chain(request.sysctls.clone()).collect()
+}
+
+/// Of one kind the last counts.
+fn rlimits(request: &RunRequest) -> Result<Vec<PosixRlimit>, Error> {
+    let mut limits: Vec<PosixRlimit> = Vec::new();
+    for asked in &request.ulimits {
+        limits.retain(|limit| limit.typ() != asked.kind);
+        let limit = PosixRlimitBuilder::default();
+        limits.push(
+            limit
+                .typ(asked.kind)
+                .soft(asked.soft)
+                .hard(asked.hard)
+                .build()?,
+        );
+    }
+    Ok(limits)
 }
 
 fn mount(destination: &Path, kind: &str, source: &Path, options: &[&str]) -> Result<Mount, Error> {
@@ -158,14 +245,34 @@ fn mount(destination: &Path, kind: &str, source: &Path, options: &[&str]) -> Res
 }
 
 /// All mounts, in the order they are made: what lies deeper comes later.
-fn mounts(
-    request: &RunRequest,
-    given: &Given,
-    volumes: &[AnonymousVolume],
-) -> Result<Vec<Mount>, Error> {
+fn mounts(request: &RunRequest, given: &Given, volumes: &[Volume]) -> Result<Vec<Mount>, Error> {
     let kernel = |path: &str, kind: &str, options: &[&str]| {
         mount(Path::new(path), kind, Path::new(kind), options)
     };
+    let shm_size = match request.shm_size {
+        Some(bytes) => format!("size={bytes}"),
+        None => "size=65536k".to_owned(),
+    };
+    let shm = match (&request.ipc, &given.joined.ipc) {
+        (IpcMode::None, _) => None,
+        (_, Some(other)) => {
+            // Whoever joins it takes it from that one's mount namespace.
+            let source = format!("/proc/{}/root{SHM}", other.process.0);
+            Some(mount(
+                Path::new(SHM),
+                "bind",
+                Path::new(&source),
+                &SHARED_SHM,
+            )?)
+        }
+        (IpcMode::Host, _) => Some(mount(Path::new(SHM), "bind", Path::new(SHM), &SHARED_SHM)?),
+        _ => Some(kernel(
+            SHM,
+            "tmpfs",
+            &["nosuid", "noexec", "nodev", "mode=1777", &shm_size],
+        )?),
+    };
+    let access = if request.privileged { "rw" } else { "ro" };
     let mut mounts = vec![
         kernel("/proc", "proc", &["nosuid", "noexec", "nodev"])?,
         kernel(
@@ -185,19 +292,21 @@ fn mounts(
                 "gid=5",
             ],
         )?,
-        kernel(
-            "/dev/shm",
-            "tmpfs",
-            &["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"],
-        )?,
         kernel("/dev/mqueue", "mqueue", &["nosuid", "noexec", "nodev"])?,
-        kernel("/sys", "sysfs", &["nosuid", "noexec", "nodev", "ro"])?,
+        kernel("/sys", "sysfs", &["nosuid", "noexec", "nodev", access])?,
         kernel(
             "/sys/fs/cgroup",
             "cgroup",
-            &["nosuid", "noexec", "nodev", "relatime", "ro"],
+            &["nosuid", "noexec", "nodev", "relatime", access],
         )?,
     ];
+    mounts.extend(shm);
+    // Who is on another's network has its names too.
+    let etc = given
+        .joined
+        .network
+        .as_ref()
+        .map_or(&given.files, |it| &it.files);
     for name in ETC {
         let destination = Path::new("/etc").join(name);
         let options: &[&str] = if request.read_only {
@@ -205,29 +314,31 @@ fn mounts(
         } else {
             &["bind"]
         };
-        mounts.push(mount(
-            &destination,
-            "bind",
-            &given.files.etc(name),
-            options,
-        )?);
+        mounts.push(mount(&destination, "bind", &etc.etc(name), options)?);
     }
     let mut own = Vec::new();
     for volume in volumes {
+        let options: &[&str] = if volume.read_only {
+            &["bind", "nodev", "ro"]
+        } else {
+            &["bind", "nodev"]
+        };
+        own.push(mount(&volume.destination, "bind", &volume.data(), options)?);
+    }
+    for volume in &request.volumes {
+        let mut options = vec!["rbind"];
+        options.extend(volume.read_only.then_some("ro"));
+        options.extend(match volume.propagation {
+            Propagation::Private => None,
+            Propagation::Slave => Some("rslave"),
+            Propagation::Shared => Some("rshared"),
+        });
         own.push(mount(
             &volume.destination,
             "bind",
             &volume.source,
-            &["bind", "nodev"],
+            &options,
         )?);
-    }
-    for volume in &request.volumes {
-        let options: &[&str] = if volume.read_only {
-            &["rbind", "ro"]
-        } else {
-            &["rbind"]
-        };
-        own.push(mount(&volume.destination, "bind", &volume.source, options)?);
     }
     for tmpfs in &request.tmpfs {
         let options = tmpfs_options(&tmpfs.options);
@@ -239,7 +350,20 @@ fn mounts(
             &options,
         )?);
     }
-    own.sort_by_key(|mount| mount.destination().components().count());
+    let depth = |mount: &Mount| mount.destination().components().count();
+    for image in &request.image_mounts {
+        let options = ["ro", "nodev"];
+        own.push(mount(
+            &image.destination,
+            IMAGE_MOUNT,
+            Path::new(IMAGE_MOUNT),
+            &options,
+        )?);
+    }
+    own.sort_by(|a, b| {
+        let by_depth = depth(a).cmp(&depth(b));
+        by_depth.then_with(|| a.destination().cmp(b.destination()))
+    });
     if let Some(twice) = own
         .windows(2)
         .find(|two| two[0].destination() == two[1].destination())
@@ -298,47 +422,15 @@ pub(super) fn etc_files(
         }
         None => names::unbridged_resolver(&given.host_resolv_conf, &request.dns),
     };
+    let (search, options) = (&request.dns_search, &request.dns_options);
+    let resolv_conf = if search.is_empty() && options.is_empty() {
+        resolv_conf
+    } else {
+        names::with_choices(&resolv_conf, search, options)
+    };
     [
         ("hostname", format!("{hostname}\n")),
         ("hosts", hosts),
         ("resolv.conf", resolv_conf),
     ]
-}
-
-/// The image's volumes that no `-v` or `--tmpfs` covers.
-pub(super) fn anonymous_volumes(
-    request: &RunRequest,
-    image: &ImageConfig,
-    files: &Files,
-) -> Result<Vec<AnonymousVolume>, Error> {
-    let covered = |path: &Path| {
-        let by_volume = request
-            .volumes
-            .iter()
-            .any(|volume| volume.destination == path);
-        by_volume || request.tmpfs.iter().any(|tmpfs| tmpfs.destination == path)
-    };
-    let mut volumes = Vec::new();
-    for path in &image.config.volumes {
-        let destination = PathBuf::from(path);
-        let plain = !destination
-            .components()
-            .any(|part| part == std::path::Component::ParentDir);
-        if !destination.is_absolute() || !plain || destination == Path::new("/") {
-            let problem = "is not an absolute path below /";
-            return Err(Error::Image {
-                field: "volume",
-                value: path.clone(),
-                problem,
-            });
-        }
-        if !covered(&destination) {
-            let source = files.volume(volumes.len());
-            volumes.push(AnonymousVolume {
-                destination,
-                source,
-            });
-        }
-    }
-    Ok(volumes)
 }

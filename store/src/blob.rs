@@ -43,6 +43,12 @@ impl Held {
     }
 }
 
+impl From<Held> for OwnedFd {
+    fn from(held: Held) -> Self {
+        held.0
+    }
+}
+
 impl Store {
     pub(crate) fn blob_path(&self, digest: Digest) -> String {
         self.root()

@@ -1,7 +1,8 @@
 //! `--change`: the Dockerfile instructions that change an image config.
 
+use crate::duration;
 use crate::error::Error;
-use crate::oci::config::Config;
+use crate::oci::config::{Config, Healthcheck};
 
 /// One instruction, understood.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,9 +19,10 @@ enum Instruction {
     Label(Vec<(String, String)>),
     Volume(Vec<String>),
     StopSignal(String),
+    Healthcheck(Healthcheck),
 }
 
-const KNOWN: &str = "CMD ENTRYPOINT ENV WORKDIR USER EXPOSE LABEL VOLUME STOPSIGNAL";
+const KNOWN: &str = "CMD ENTRYPOINT ENV WORKDIR USER EXPOSE LABEL VOLUME STOPSIGNAL HEALTHCHECK";
 
 impl Change {
     /// Parses an instruction: `CMD ["a","b"]`, `ENV A=1 B="2 3"`, `workdir /srv`.
@@ -49,6 +51,7 @@ impl Change {
             Instruction::Label(pairs) => config.labels.extend(pairs.iter().cloned()),
             Instruction::Volume(paths) => config.volumes.extend(paths.iter().cloned()),
             Instruction::StopSignal(signal) => config.stop_signal = Some(signal.clone()),
+            Instruction::Healthcheck(check) => config.healthcheck = Some(check.clone()),
         }
     }
 }
@@ -69,6 +72,7 @@ fn instruction(word: &str, rest: &str) -> Result<Instruction, String> {
         "USER" => Instruction::User(one_word(word, rest)?),
         "STOPSIGNAL" => Instruction::StopSignal(signal(&one_word(word, rest)?)?),
         "EXPOSE" => Instruction::Expose(ports(rest)?),
+        "HEALTHCHECK" => Instruction::Healthcheck(healthcheck(rest)?),
         _ => Instruction::Volume(volumes(rest)?),
     })
 }
@@ -187,6 +191,41 @@ fn volumes(rest: &str) -> Result<Vec<String>, String> {
     }
 }
 
+/// `NONE`, or `[--interval=30s ...] CMD COMMAND`.
+fn healthcheck(rest: &str) -> Result<Healthcheck, String> {
+    let mut check = Healthcheck::default();
+    let mut rest = rest;
+    while let Some(flag) = rest.strip_prefix("--") {
+        let (flag, after) = flag.split_once(char::is_whitespace).unwrap_or((flag, ""));
+        let (name, value) = flag.split_once('=').unwrap_or((flag, ""));
+        let wrong = || format!("HEALTHCHECK: --{flag} is no option such as --interval=30s");
+        let time = || {
+            let time = duration::parse(value).ok_or_else(wrong)?;
+            i64::try_from(time.as_nanos()).map_err(|_| wrong())
+        };
+        match name {
+            "interval" => check.interval = time()?,
+            "timeout" => check.timeout = time()?,
+            "start-period" => check.start_period = time()?,
+            "start-interval" => check.start_interval = time()?,
+            "retries" => check.retries = value.parse::<u32>().map_err(|_| wrong())?.into(),
+            _ => return Err(wrong()),
+        }
+        rest = after.trim_start();
+    }
+    let (word, line) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
+    let line = line.trim();
+    check.test = match word.to_ascii_uppercase().as_str() {
+        "NONE" if line.is_empty() && check == Healthcheck::default() => vec!["NONE".to_owned()],
+        "CMD" if !line.is_empty() => match exec_form(line) {
+            Some(words) => ["CMD".to_owned()].into_iter().chain(words).collect(),
+            None => vec!["CMD-SHELL".to_owned(), line.to_owned()],
+        },
+        _ => return Err("HEALTHCHECK needs NONE, or CMD and a command".to_owned()),
+    };
+    Ok(check)
+}
+
 fn unquoted(text: &str) -> Result<String, String> {
     split(text).map(|words| words.join(" "))
 }
@@ -273,6 +312,18 @@ mod tests {
             ),
             (&["STOPSIGNAL sigquit"], r#"{"StopSignal":"SIGQUIT"}"#),
             (&["STOPSIGNAL 9"], r#"{"StopSignal":"9"}"#),
+            (
+                &["HEALTHCHECK NONE"],
+                r#"{"Healthcheck":{"Test":["NONE"]}}"#,
+            ),
+            (
+                &["HEALTHCHECK --interval=1m30s --retries=2 CMD curl -f http://localhost"],
+                r#"{"Healthcheck":{"Test":["CMD-SHELL","curl -f http://localhost"],"Interval":90000000000,"Retries":2}}"#,
+            ),
+            (
+                &[r#"healthcheck --start-period=1s cmd ["a","b"]"#],
+                r#"{"Healthcheck":{"Test":["CMD","a","b"],"StartPeriod":1000000000}}"#,
+            ),
         ] {
             assert_eq!(applied(changes), config);
         }
@@ -293,6 +344,12 @@ mod tests {
             ("EXPOSE 9-8", "\"9-8\" is no port"),
             ("VOLUME a", "\"a\" is not an absolute path"),
             ("STOPSIGNAL 99", "\"99\" is no signal"),
+            ("HEALTHCHECK curl", "needs NONE, or CMD"),
+            ("HEALTHCHECK --interval=1s NONE", "needs NONE, or CMD"),
+            (
+                "HEALTHCHECK --interval=1 CMD a",
+                "--interval=1 is no option",
+            ),
         ] {
             let error = Change::parse(text).unwrap_err().to_string();
             assert!(error.contains(expected), "{text}: {error}");

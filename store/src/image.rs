@@ -71,6 +71,11 @@ impl Image {
         layers.chain(merged::merged_of(&self.layers).map(Object::Merged))
     }
 
+    /// The digest of the entry of `index.json` that it was reached by.
+    pub fn entry(&self) -> Digest {
+        self.root
+    }
+
     /// The manifest or index that its name names, as `index.json` describes it.
     pub fn named(&self) -> &Descriptor {
         &self.named

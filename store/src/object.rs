@@ -5,9 +5,12 @@
 //! holds the exclusive lock, which nobody gets while somebody uses the thing; then it is carried
 //! out. Whoever condemns holds the index lock.
 
+use std::cmp::Reverse;
 use std::collections::HashSet;
 use std::fmt;
+use std::num::NonZeroUsize;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use rustix::fs::{AtFlags, Mode, OFlags, Stat, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
@@ -17,10 +20,13 @@ use serde::{Deserialize, Serialize};
 use crate::arrival::PARTIAL;
 use crate::digest::{DiffId, Digest};
 use crate::error::{Context, Error, Result};
+use crate::ingest::Temporary;
 use crate::layer::form::LayerForm;
 use crate::layout::{IMAGES, Store};
 use crate::{dir, ingest, lock};
 
+/// How exact the time of last use of a layer is. Who uses an image sets that of its manifest always.
+const A_MOMENT: Duration = Duration::from_secs(60);
 /// How the name of a merged index ends.
 const MERGED: &str = ".erofs";
 
@@ -88,6 +94,37 @@ pub(crate) struct Condemned {
     lock: OwnedFd,
 }
 
+/// An object out of everybody's sight, which ends when this is dropped.
+#[expect(
+    dead_code,
+    reason = "what they hold is there to be dropped, not to be read"
+)]
+enum Nameless {
+    File(OwnedFd),
+    Layer(Temporary<OwnedFd>),
+}
+
+/// Ends them, the first ones first, on all processors: the kernel has every page of them that it
+/// cached to forget, which takes longer than everything else that removing is made of.
+fn forget(nameless: Vec<Nameless>) {
+    let helpers = std::thread::available_parallelism().map_or(1, NonZeroUsize::get) - 1;
+    let helpers = helpers.min(nameless.len().saturating_sub(1));
+    let queue = Mutex::new(nameless.into_iter());
+    let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let work = || {
+        while let Some(one) = next() {
+            drop(one);
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..helpers {
+            // Where there can be no more threads, this one does it all.
+            let _ = std::thread::Builder::new().spawn_scoped(scope, work);
+        }
+        work();
+    });
+}
+
 /// What came of condemning something.
 #[derive(Debug)]
 pub(crate) enum Verdict {
@@ -153,22 +190,27 @@ impl Store {
     /// together, so that one flush stands between that and the end of their files. What a layer and its
     /// blob have in common is given back when both are gone.
     pub(crate) fn carry_out(&self, condemned: impl IntoIterator<Item = Condemned>) -> Result<u64> {
-        let condemned: Vec<Condemned> = condemned.into_iter().collect();
+        let mut condemned: Vec<Condemned> = condemned.into_iter().collect();
         let freed = self.given_back(&condemned)?;
-        let mut trash = Vec::new();
+        condemned.sort_by_key(|one| Reverse(one.bytes));
+        let mut layers = false;
+        let mut nameless = Vec::with_capacity(condemned.len());
         for one in condemned {
             let path = || self.path_of(one.object);
             let (parent, name) = self.place_of(one.object);
-            if let Object::Layer(_) = one.object {
+            nameless.push(if let Object::Layer(_) = one.object {
+                layers = true;
                 let layer = ingest::discard(self.ingest(), parent, &name, one.lock);
-                trash.push(layer.on("remove", path)?);
+                Nameless::Layer(layer.on("remove", path)?)
             } else {
                 rustix::fs::unlinkat(parent, &*name, AtFlags::empty()).on("remove", path)?;
-            }
+                Nameless::File(one.lock)
+            });
         }
-        if !trash.is_empty() {
+        if layers {
             rustix::fs::fsync(self.layers()).on_path("flush", self.root())?;
         }
+        forget(nameless);
         Ok(freed)
     }
 
@@ -274,6 +316,17 @@ pub(crate) fn merged_name(chain: Digest) -> String {
 /// The same, from the directory it is in.
 pub(crate) fn merged_file(chain: Digest) -> String {
     format!("{}{MERGED}", chain.hex())
+}
+
+/// Sets the time of last use to now, unless that was a moment ago: an image of hundreds of layers is
+/// started more quickly so.
+pub(crate) fn touch_if_stale(directory: impl AsFd, name: &str) -> Result<(), Errno> {
+    let stat = rustix::fs::statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    match modified(&stat).elapsed() {
+        Ok(age) if age < A_MOMENT => Ok(()),
+        // Or the clock has been set back.
+        _ => touch(directory, name),
+    }
 }
 
 fn measure_file(directory: BorrowedFd<'_>, name: &str) -> Result<Option<Measured>, Errno> {

@@ -22,9 +22,9 @@ use crate::{dir, object};
 /// descriptors, nobody removes them, nor the image.
 #[derive(Debug)]
 pub struct Stack {
-    _manifest: Held,
+    manifest: Held,
     /// Each carries a layer's shared lock. Close-on-exec.
-    _locks: Vec<OwnedFd>,
+    locks: Vec<OwnedFd>,
     layers: Vec<Lower>,
 }
 
@@ -34,6 +34,18 @@ impl Stack {
     /// all that the others would show, and overlayfs takes no directory twice.
     pub fn layers(&self) -> &[Lower] {
         &self.layers
+    }
+
+    /// What has to stay open for the layers to stay. Close-on-exec.
+    pub fn into_descriptors(self) -> Vec<OwnedFd> {
+        let mut descriptors = self.locks;
+        descriptors.push(self.manifest.into());
+        // The merged index has its lock on its own descriptor.
+        descriptors.extend(self.layers.into_iter().map(|lower| match lower {
+            Lower::Tree(tree) => tree.fd,
+            Lower::Indexed(indexed) => indexed.index.fd,
+        }));
+        descriptors
     }
 }
 
@@ -95,7 +107,7 @@ impl Store {
                     None => drop(self.restore_layer(*layer, blob.digest)?),
                 }
             };
-            object::touch(&directory, RECORD)
+            object::touch_if_stale(&directory, RECORD)
                 .on("touch the record of", || self.layer_path(*layer))?;
             held.push((*layer, directory));
         }
@@ -104,8 +116,8 @@ impl Store {
             None => self.lowers(&held)?,
         };
         Ok(Stack {
-            _manifest: manifest,
-            _locks: held.into_iter().map(|(_, lock)| lock).collect(),
+            manifest,
+            locks: held.into_iter().map(|(_, lock)| lock).collect(),
             layers,
         })
     }

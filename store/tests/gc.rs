@@ -456,3 +456,36 @@ fn a_plan_is_called_by_what_is_in_it() {
     assert_eq!(plan(&scratch, &now()), one);
     assert_eq!(plan(&scratch, &now()).id(), one.id());
 }
+
+#[test]
+fn what_is_not_meant_stays_whatever_else_would_go() {
+    let scratch = Scratch::new();
+    let (old, new) = (on_base(&scratch, "old:1"), on_base(&scratch, "new:1"));
+    last_used(&scratch.store, &old, 2);
+    let lost = scratch
+        .store
+        .root()
+        .join("blobs/sha256")
+        .join("1".repeat(64));
+    std::fs::write(lost, "nobody's").unwrap();
+    let unused = || GcOptions {
+        images_alone: true,
+        ..unused_for(0)
+    };
+    let all = plan(&scratch, &unused());
+    assert_eq!(names(&all).len(), 2);
+    let loose = |plan: &GcPlan| plan.objects.iter().any(|one| one.why == WhyGone::Unneeded);
+    assert!(!loose(&all) && loose(&plan(&scratch, &unused_for(0))));
+    let only = GcOptions {
+        only: Some([new.entry()].into()),
+        ..unused()
+    };
+    assert_eq!(names(&plan(&scratch, &only)).len(), 1);
+    let before = GcOptions {
+        used_before: Some(SystemTime::now() - DAY),
+        ..unused()
+    };
+    let before = plan(&scratch, &before);
+    assert_eq!(before.images.len(), 1);
+    assert_eq!(before.images[0].digest, old.entry());
+}

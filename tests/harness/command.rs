@@ -319,6 +319,13 @@ impl Running {
         String::from_utf8_lossy(&self.stderr.bytes()).into_owned()
     }
 
+    /// Ends what runs by SIGTERM; its exit code must say so.
+    #[track_caller]
+    pub(crate) fn end(self) {
+        self.signal(Signal::TERM);
+        drop(self.wait().code(143));
+    }
+
     /// Waits for its end, and for the end of its output: nobody else may still hold that open.
     #[must_use = "whether it succeeded is not checked"]
     #[track_caller]

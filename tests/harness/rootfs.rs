@@ -42,6 +42,17 @@ impl Rootfs {
             .dir("tmp", 0o1777)
     }
 
+    /// A shell with its programs: the host's busybox, which must be a static one.
+    pub(crate) fn busybox(self) -> Self {
+        let program = std::fs::read("/usr/bin/busybox").expect("busybox-static is installed");
+        let shell = self.file_with("bin/busybox", &program, |header| header.set_mode(0o755));
+        let names =
+            "sh rm mkdir ln mkfifo chmod chown touch mv dd find grep sort stat md5sum ls cat";
+        names.split(' ').fold(shell, |shell, name| {
+            shell.symlink(&format!("bin/{name}"), "busybox")
+        })
+    }
+
     /// A directory.
     pub(crate) fn dir(self, path: &str, mode: u32) -> Self {
         self.file_with(path, &[], |header| {

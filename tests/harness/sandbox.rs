@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use mybox_probe::Report;
 use rustix::fs::inotify::{self, CreateFlags, Reader, WatchFlags};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
@@ -19,9 +20,15 @@ use super::host::{Marks, Network, Trace};
 use super::{Cmd, Host, Rootfs, requirements};
 
 /// Files that may stay in the run root when nothing runs: locks are never removed, as that could
-/// not be done safely, and compiled system call filters and what was found out about the kernel serve
+/// not be done safely, and compiled system call filters, the log of events and what was found out about the kernel serve
 /// the next container.
-const MAY_STAY: &[&str] = &[".lock", ".bpf", ".forms"];
+const MAY_STAY: &[&str] = &[
+    ".lock",
+    ".bpf",
+    ".forms",
+    "/events.json",
+    "/events.json.old",
+];
 
 /// How long the kernel may take to let go of what a dead namespace held.
 const SETTLING: Duration = Duration::from_secs(3);
@@ -122,6 +129,20 @@ impl Sandbox {
             .env("MYBOX_LAYER_FORM", &self.layer_form)
     }
 
+    /// Podman, with everything it keeps in the sandbox.
+    pub(crate) fn podman(&self) -> Cmd {
+        let place = |name: &str| self.scratch().join(name);
+        Cmd::new("podman")
+            .arg("--root")
+            .arg(place("podman"))
+            .arg("--runroot")
+            .arg(place("podman-run"))
+            .arg("--tmpdir")
+            .arg(place("podman-tmp"))
+            .args(["--storage-driver", "vfs", "--events-backend", "none"])
+            .args(["--cgroup-manager", "cgroupfs"])
+    }
+
     /// Imports `rootfs` as `reference`.
     #[track_caller]
     pub(crate) fn import(&self, reference: &str, rootfs: Rootfs) {
@@ -137,10 +158,31 @@ impl Sandbox {
         self.import("tiny", Rootfs::tiny());
     }
 
+    /// A sandbox with the image `tiny`.
+    #[track_caller]
+    pub(crate) fn tiny(name: &str) -> Self {
+        let sandbox = Self::new(name);
+        sandbox.import_tiny();
+        sandbox
+    }
+
     /// `mybox run --rm --network none`, with more flags, the image and the command as `words`: for
     /// tests that are not about the network or what stays.
     pub(crate) fn run<T: AsRef<OsStr>>(&self, words: impl IntoIterator<Item = T>) -> Cmd {
         self.mybox(["run", "--rm", "--network", "none"]).args(words)
+    }
+
+    /// What the probe sees in a container of `tiny` that is run with these flags and no network.
+    #[track_caller]
+    pub(crate) fn report(&self, flags: &[&str]) -> Report {
+        let run = self.run(flags).args(["tiny", "probe", "report"]);
+        run.run().ok().report()
+    }
+
+    /// `mybox run --rm FLAGS tiny probe WORDS`: on the bridge unless the flags say otherwise.
+    pub(crate) fn probe(&self, flags: &[&str], words: &[&str]) -> Cmd {
+        let run = self.mybox(["run", "--rm"]).args(flags);
+        run.args(["tiny", "probe"]).args(words)
     }
 
     /// Imports `rootfs` as `reference`, with Dockerfile words that change the image's config.

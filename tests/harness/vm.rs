@@ -17,6 +17,11 @@ use tempfile::TempDir;
 
 use super::{Cmd, Running, fixtures, probe, requirements};
 
+/// `no_timer_check`: the kernel's check of its timer counts ticks for a moment at boot, and panics if
+/// the emulator was not given processor time just then.
+const KERNEL_ARGUMENTS: &str =
+    "console=ttyS0 quiet loglevel=1 panic=-1 mitigations=off no_timer_check";
+
 /// What the virtual machine's kernel must have loaded. What these need is found in modules.dep.
 const MODULES: &[&str] = &[
     "overlay",
@@ -32,6 +37,7 @@ const MODULES: &[&str] = &[
     "nft_nat",
     "nft_masq",
     "nft_ct",
+    "nft_fib_ipv4",
     "nft_reject_inet",
 ];
 
@@ -114,7 +120,7 @@ impl Vm {
         Self {
             files: Archive::default(),
             script,
-            kernel_arguments: "console=ttyS0 quiet loglevel=1 panic=-1 mitigations=off".to_owned(),
+            kernel_arguments: KERNEL_ARGUMENTS.to_owned(),
             modules: MODULES.to_vec(),
             devices: Vec::new(),
             limit: Duration::from_secs(300),

@@ -178,6 +178,7 @@ fn where_no_index_can_be_mounted_layers_are_unpacked_and_that_is_said() {
         code form mybox layers form
         say layer ls -d /var/lib/mybox/layers/*/fs
         code plain mybox run --rm --network none tiny true
+        code mounted mybox run --rm --network none --mount type=image,src=tiny,dst=/x tiny /x/bin/true
         mybox layers convert --to indexed --quiet
         code indexed mybox run --rm --network none tiny true
         mybox layers convert --to unpacked --quiet
@@ -191,6 +192,7 @@ fn where_no_index_can_be_mounted_layers_are_unpacked_and_that_is_said() {
     );
     assert!(value(&transcript, "layer").ends_with("/fs"));
     assert_eq!(value(&transcript, "plain"), "0 ");
+    assert_eq!(value(&transcript, "mounted"), "0 ");
     let indexed = value(&transcript, "indexed");
     assert!(indexed.starts_with("125 error: mount erofs "), "{indexed}");
     assert!(
@@ -209,6 +211,7 @@ fn three_hundred_layers_are_stacked_in_their_order() {
         cp /image/index.json /var/lib/mybox/index.json
         say top mybox run --rm --network none layered cat /top
         say files mybox run --rm --network none layered ls /l
+        say mounted mybox run --rm --network none --mount type=image,src=layered,dst=/x layered cat /x/top
         say read-only mybox run --rm --network none --read-only layered probe try-write /x
         mybox run --name kept --network none layered probe write /top changed
         say upper cat /var/lib/mybox/containers/*/upper/top
@@ -216,6 +219,7 @@ fn three_hundred_layers_are_stacked_in_their_order() {
         "#);
     let transcript = image.add_to(machine).run().ok();
     assert_eq!(value(&transcript, "top"), "299");
+    assert_eq!(value(&transcript, "mounted"), "299");
     let files = transcript.text.split("files: ").nth(1).expect("files");
     assert!((1..300).all(|layer| files.contains(&format!("{layer}\n"))));
     assert_eq!(value(&transcript, "read-only"), "EROFS");
@@ -296,4 +300,87 @@ fn named_by_digest(contents: Vec<Vec<u8>>) -> Vec<(String, Vec<u8>)> {
         .lines()
         .map(|line| line.split(' ').next().unwrap_or_default().to_owned());
     digests.zip(contents).collect()
+}
+
+/// What acts on a container that runs, with the files of cgroup v2.
+#[test]
+fn a_container_that_runs_is_joined_frozen_limited_and_measured() {
+    let transcript = vm(r#"
+        mybox run --name web --network none -m 64m tiny probe trap USR1 >/tmp/web 2>&1 &
+        until grep -q ready /tmp/web; do sleep 0.05; done
+        group=$(echo /sys/fs/cgroup/mybox/*/)
+        say joined mybox exec web probe report
+        say stats mybox stats --no-stream --json
+        say top mybox top web -o cmd
+        mybox pause web >/dev/null
+        say frozen cat $group/cgroup.freeze
+        code refused mybox exec web true
+        mybox unpause web >/dev/null
+        say thawed cat $group/cgroup.freeze
+        mybox update -m 128m --pids-limit 50 web >/dev/null
+        say memory cat $group/memory.max
+        say swap cat $group/memory.swap.max
+        say pids cat $group/pids.max
+        mybox pause web >/dev/null
+        code killed mybox kill web
+        wait || true
+        say code mybox wait web
+        mybox rm web >/dev/null
+        say left find /sys/fs/cgroup/mybox /run/mybox/containers -mindepth 1
+        "#)
+    .run();
+    let joined = report(&transcript, "joined");
+    assert_eq!(joined.cgroup.membership, ["0::/"]);
+    assert_eq!(joined.cgroup.limits["memory.max"], "67108864");
+    let stats: serde_json::Value = serde_json::from_str(value(&transcript, "stats")).expect("JSON");
+    assert_eq!(stats["memoryLimit"], 64 << 20);
+    assert_eq!(stats["pids"], 1);
+    assert!(transcript.text.contains("probe trap USR1"));
+    for (name, expected) in [
+        ("frozen", "1"),
+        ("thawed", "0"),
+        ("memory", "134217728"),
+        ("swap", "134217728"),
+        ("pids", "50"),
+        ("killed", "0 "),
+        ("code", "137"),
+    ] {
+        assert_eq!(value(&transcript, name), expected, "{name}");
+    }
+    assert!(value(&transcript, "refused").starts_with("1 error: container web is paused"));
+    assert!(!transcript.text.contains("left: /"), "{}", transcript.text);
+}
+
+#[test]
+fn devices_are_those_that_were_given_on_cgroup_v2_too() {
+    let transcript = vm(r#"
+        run="mybox run --rm --network none"
+        write="probe try-write /dev/kmsg"
+        say harmless $run tiny probe try-write /dev/null
+        say given $run --device /dev/kmsg tiny $write
+        say read-only $run --device /dev/kmsg:r tiny $write
+        say by-rule $run --device /dev/kmsg:r --device-cgroup-rule 'c 1:11 w' tiny $write
+        say of-another-kind $run --device /dev/kmsg:r --device-cgroup-rule 'b *:* rwm' tiny $write
+        say privileged $run --privileged tiny $write
+        mybox run -d --network none --name web --device /dev/kmsg:r tiny probe sleep 600 >/dev/null
+        say exec mybox exec web $write
+        say exec-harmless mybox exec web probe try-write /dev/null
+        mybox rm -f web >/dev/null
+        mkdir -p /sys/fs/cgroup/mybox
+        say left find /sys/fs/cgroup/mybox /run/mybox/containers -mindepth 1 -type d
+        "#)
+    .run();
+    for (name, said) in [
+        ("harmless", "ok"),
+        ("given", "ok"),
+        ("read-only", "EPERM"),
+        ("by-rule", "ok"),
+        ("of-another-kind", "EPERM"),
+        ("privileged", "ok"),
+        ("exec", "EPERM"),
+        ("exec-harmless", "ok"),
+        ("left", ""),
+    ] {
+        assert_eq!(value(&transcript, name), said, "{name}");
+    }
 }

@@ -10,23 +10,27 @@
 //! processes, and the caller's own has some. v1 has no such rule: its groups lie beneath the
 //! caller's own, so that limits of the caller hold for the container too.
 
+mod device_filter;
+pub mod freeze;
+pub mod update;
+pub mod usage;
 mod v1;
 mod v2;
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags};
+use serde::{Deserialize, Serialize};
 
-use super::{Context, Error, Result};
+use super::{Context, Error, Result, raw};
 
 /// The directory all groups of mybox lie in.
 const PARENT: &str = "mybox";
 
-/// A controller that mybox sets limits with.
+/// A controller that mybox sets limits with, reads use from, or stops processes with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Controller {
     /// memory.*
@@ -37,6 +41,16 @@ pub enum Controller {
     Cpuset,
     /// pids.*
     Pids,
+    /// freezer.* of v1; v2 has it without a controller.
+    Freezer,
+    /// cpuacct.* of v1; v2 has it without a controller.
+    Cpuacct,
+    /// blkio.* of v1.
+    Blkio,
+    /// io.* of v2.
+    Io,
+    /// devices.* of v1.
+    Devices,
 }
 
 impl Controller {
@@ -47,12 +61,18 @@ impl Controller {
             Self::Cpu => "cpu",
             Self::Cpuset => "cpuset",
             Self::Pids => "pids",
+            Self::Freezer => "freezer",
+            Self::Cpuacct => "cpuacct",
+            Self::Blkio => "blkio",
+            Self::Io => "io",
+            Self::Devices => "devices",
         }
     }
 }
 
 /// How long of each period a group may run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct CpuQuota {
     /// Microseconds of processor time, all processors together.
     pub quota: u64,
@@ -61,7 +81,8 @@ pub struct CpuQuota {
 }
 
 /// A bound on memory and swap together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum Swap {
     /// Bytes of memory plus swap, as Docker's `--memory-swap` counts.
     Total(u64),
@@ -69,8 +90,16 @@ pub enum Swap {
     Unlimited,
 }
 
+impl Swap {
+    /// As much swap as memory: what goes with a limit of memory, unless the user says otherwise.
+    pub fn twice(memory: u64) -> Self {
+        Self::Total(memory.saturating_mul(2))
+    }
+}
+
 /// What a group may use; `None` is no limit.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct Limits {
     /// Bytes of memory.
     pub memory: Option<u64>,
@@ -79,12 +108,16 @@ pub struct Limits {
     /// Whether the caller asked for `swap` in so many words; if not, a kernel without swap
     /// accounting is no error.
     pub swap_is_explicit: bool,
+    /// Bytes of memory that are reclaimed last.
+    pub memory_reservation: Option<u64>,
     /// Processor time.
     pub cpu: Option<CpuQuota>,
     /// Share of processor time under contention, 2 to 262144, 1024 being usual (v1's scale).
     pub cpu_shares: Option<u64>,
     /// Processors to run on, as `0-2,4`.
     pub cpuset_cpus: Option<String>,
+    /// Nodes to have memory of, as `0-1`.
+    pub cpuset_mems: Option<String>,
     /// Number of tasks.
     pub pids: Option<u64>,
 }
@@ -95,13 +128,16 @@ impl Limits {
         let needs = [
             (
                 Controller::Memory,
-                self.memory.is_some() || self.swap.is_some(),
+                self.memory.is_some() || self.swap.is_some() || self.memory_reservation.is_some(),
             ),
             (
                 Controller::Cpu,
                 self.cpu.is_some() || self.cpu_shares.is_some(),
             ),
-            (Controller::Cpuset, self.cpuset_cpus.is_some()),
+            (
+                Controller::Cpuset,
+                self.cpuset_cpus.is_some() || self.cpuset_mems.is_some(),
+            ),
             (Controller::Pids, self.pids.is_some()),
         ];
         needs
@@ -112,6 +148,15 @@ impl Limits {
     }
 }
 
+/// Which devices the processes of a group may open or make.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DeviceRules {
+    /// Whether only what is allowed is.
+    pub restricted: bool,
+    /// `c 1:3 rwm`, as the kernel reads it.
+    pub allowed: Vec<String>,
+}
+
 /// Which interface a hierarchy speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Version {
@@ -119,6 +164,17 @@ pub enum Version {
     V1,
     /// The unified hierarchy.
     V2,
+}
+
+impl Version {
+    /// That of a group's directory.
+    fn of(group: &Path) -> Self {
+        // v2 has no such file.
+        match group.join("tasks").exists() {
+            true => Self::V1,
+            false => Self::V2,
+        }
+    }
 }
 
 /// A mounted hierarchy.
@@ -202,6 +258,11 @@ impl Host {
         Self { hierarchies }
     }
 
+    /// All of them.
+    pub fn hierarchies(&self) -> &[Hierarchy] {
+        &self.hierarchies
+    }
+
     /// The hierarchies that a group has a directory in, in the order they are mounted. In the
     /// others its processes stay where the caller is, which is none of their business.
     pub fn hierarchies_of(&self, group: &Group) -> Vec<Hierarchy> {
@@ -231,8 +292,18 @@ impl Host {
                 return Err(Error::new("limit", controller.name(), detail));
             }
         }
-        // These are there for whoever wants to know what a container uses; only limits require.
-        wanted.extend([Controller::Memory, Controller::Cpu, Controller::Pids]);
+        // These are there for whoever wants to know what a container uses, or to pause it; only
+        // limits require.
+        wanted.extend([
+            Controller::Memory,
+            Controller::Cpu,
+            Controller::Pids,
+            Controller::Freezer,
+            Controller::Cpuacct,
+            Controller::Blkio,
+            Controller::Io,
+            Controller::Devices,
+        ]);
         let mut parts: Vec<Part> = Vec::new();
         for controller in wanted {
             let Some(hierarchy) = self.hierarchy_of(controller) else {
@@ -351,13 +422,9 @@ impl Group {
 
     /// The v2 directory for `CLONE_INTO_CGROUP`.
     pub fn open_v2(&self) -> Result<Option<OwnedFd>> {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         self.parts_of(Version::V2)
             .next()
-            .map(|part| {
-                rustix::fs::open(&part.path, flags, Mode::empty())
-                    .on_path("open cgroup", &part.path)
-            })
+            .map(|part| v2::open(&part.path))
             .transpose()
     }
 
@@ -377,6 +444,59 @@ impl Group {
                 })
             })
             .collect()
+    }
+
+    /// Whether rules for devices can be put in force: by v1's controller, else by a program on v2.
+    pub fn has_device_rules(&self) -> bool {
+        self.has_device_files() || self.parts_of(Version::V2).next().is_some()
+    }
+
+    fn has_device_files(&self) -> bool {
+        let has = |part: &Part| part.controllers.contains(&Controller::Devices);
+        self.parts_of(Version::V1).any(has)
+    }
+
+    /// The writes that put rules for devices in force: everything is taken, then some given back. v2 has no
+    /// files for them.
+    pub fn device_settings(&self, rules: &DeviceRules) -> Vec<Setting> {
+        let has = |part: &&Part| part.controllers.contains(&Controller::Devices);
+        let Some(part) = self.parts_of(Version::V1).find(has) else {
+            return Vec::new();
+        };
+        let write = |file: &str, value: &str| Setting {
+            file: part.path.join(file),
+            value: value.to_owned(),
+        };
+        let deny = rules.restricted.then(|| write("devices.deny", "a"));
+        let allow = rules.allowed.iter().filter(|_| rules.restricted);
+        let allow = allow.map(|rule| write("devices.allow", rule));
+        deny.into_iter().chain(allow).collect()
+    }
+
+    /// Puts them in force, before there is a process in the group.
+    pub fn restrict_devices(&self, rules: &DeviceRules) -> Result<()> {
+        if !self.has_device_files() && rules.restricted {
+            return self.filter_devices(rules);
+        }
+        for Setting { file, value } in self.device_settings(rules) {
+            write_existing(&file, &value)
+                .on("write", format_args!("{value} to {}", file.display()))?;
+        }
+        Ok(())
+    }
+
+    fn filter_devices(&self, rules: &DeviceRules) -> Result<()> {
+        let Some(group) = self.open_v2()? else {
+            return Ok(());
+        };
+        let program = device_filter::program(rules)
+            .ok_or_else(|| Error::new("make", "rules for devices", "one of them cannot be read"))?;
+        let filter = raw::load_device_filter(&program).on(
+            "load",
+            "the rules for devices (bpf; --privileged needs none)",
+        )?;
+        raw::attach_device_filter(group.as_fd(), filter.as_fd())
+            .on("attach", "the rules for devices to the cgroup")
     }
 
     /// The writes that make controllers available below the shared parents, for `--dry-run`.
@@ -438,6 +558,15 @@ pub fn oom_kills(paths: &[PathBuf]) -> u64 {
             line.parse().ok()
         })
         .unwrap_or(0)
+}
+
+/// Those of a container's recorded groups that are v1's, which a process joins by itself, and v2's
+/// for `CLONE_INTO_CGROUP`.
+pub fn recorded(paths: &[PathBuf]) -> Result<(Vec<PathBuf>, Option<OwnedFd>)> {
+    let is_v1 = |path: &&PathBuf| Version::of(path) == Version::V1;
+    let v1 = paths.iter().filter(is_v1).cloned().collect();
+    let v2 = paths.iter().find(|path| !is_v1(path));
+    Ok((v1, v2.map(|path| v2::open(path)).transpose()?))
 }
 
 /// Moves the calling process, which must have one thread, into these v1 groups.
@@ -639,6 +768,7 @@ mod tests {
         let limits = Limits {
             memory: Some(512 << 20),
             swap: Some(Swap::Total(1 << 30)),
+            memory_reservation: Some(256 << 20),
             cpu: Some(CpuQuota {
                 quota: 150_000,
                 period: 100_000,
@@ -660,6 +790,7 @@ mod tests {
             [
                 "536870912 /sys/fs/cgroup/mybox/x/memory.max",
                 "536870912 /sys/fs/cgroup/mybox/x/memory.swap.max",
+                "268435456 /sys/fs/cgroup/mybox/x/memory.low",
                 "150000 100000 /sys/fs/cgroup/mybox/x/cpu.max",
                 "39 /sys/fs/cgroup/mybox/x/cpu.weight",
                 "64 /sys/fs/cgroup/mybox/x/pids.max",
@@ -670,6 +801,7 @@ mod tests {
             [
                 "536870912 /sys/fs/cgroup/memory/own/mybox/x/memory.limit_in_bytes",
                 "1073741824 /sys/fs/cgroup/memory/own/mybox/x/memory.memsw.limit_in_bytes",
+                "268435456 /sys/fs/cgroup/memory/own/mybox/x/memory.soft_limit_in_bytes",
                 "100000 /sys/fs/cgroup/cpu,cpuacct/some/group/mybox/x/cpu.cfs_period_us",
                 "150000 /sys/fs/cgroup/cpu,cpuacct/some/group/mybox/x/cpu.cfs_quota_us",
                 "1024 /sys/fs/cgroup/cpu,cpuacct/some/group/mybox/x/cpu.shares",

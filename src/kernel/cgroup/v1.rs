@@ -51,6 +51,8 @@ pub(super) fn settings(limits: &Limits, controllers: &[Controller]) -> Vec<(&'st
                     None => None,
                 };
                 settings.extend(swap.map(|it| ("memory.memsw.limit_in_bytes", it)));
+                let reserved = limits.memory_reservation.map(|it| it.to_string());
+                settings.extend(reserved.map(|it| ("memory.soft_limit_in_bytes", it)));
             }
             Controller::Cpu => {
                 if let Some(cpu) = limits.cpu {
@@ -61,10 +63,16 @@ pub(super) fn settings(limits: &Limits, controllers: &[Controller]) -> Vec<(&'st
             }
             Controller::Cpuset => {
                 settings.extend(limits.cpuset_cpus.clone().map(|it| ("cpuset.cpus", it)));
+                settings.extend(limits.cpuset_mems.clone().map(|it| ("cpuset.mems", it)));
             }
             Controller::Pids => {
                 settings.extend(limits.pids.map(|it| ("pids.max", it.to_string())));
             }
+            Controller::Freezer
+            | Controller::Cpuacct
+            | Controller::Blkio
+            | Controller::Io
+            | Controller::Devices => {}
         }
     }
     settings

@@ -1,7 +1,10 @@
 //! The unified hierarchy (Documentation/admin-guide/cgroup-v2.rst).
 
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::path::Path;
+
+use rustix::fs::{Mode, OFlags};
 
 use super::{Context, Controller, Error, Limits, Result, Swap};
 
@@ -44,6 +47,12 @@ pub(super) fn enable(mount: &Path, parent: &Path, controllers: &[Controller]) ->
     Ok(())
 }
 
+/// A group as clone3 takes it.
+pub(super) fn open(group: &Path) -> Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::open(group, flags, Mode::empty()).on_path("open cgroup", group)
+}
+
 /// Files of a group and what is written to them, for the controllers this hierarchy has.
 pub(super) fn settings(limits: &Limits, controllers: &[Controller]) -> Vec<(&'static str, String)> {
     let mut settings = Vec::new();
@@ -52,6 +61,8 @@ pub(super) fn settings(limits: &Limits, controllers: &[Controller]) -> Vec<(&'st
             Controller::Memory => {
                 settings.extend(limits.memory.map(|it| ("memory.max", it.to_string())));
                 settings.extend(swap_max(limits).map(|it| ("memory.swap.max", it)));
+                let reserved = limits.memory_reservation.map(|it| it.to_string());
+                settings.extend(reserved.map(|it| ("memory.low", it)));
             }
             Controller::Cpu => {
                 let quota = limits.cpu.map(|it| format!("{} {}", it.quota, it.period));
@@ -61,10 +72,16 @@ pub(super) fn settings(limits: &Limits, controllers: &[Controller]) -> Vec<(&'st
             }
             Controller::Cpuset => {
                 settings.extend(limits.cpuset_cpus.clone().map(|it| ("cpuset.cpus", it)));
+                settings.extend(limits.cpuset_mems.clone().map(|it| ("cpuset.mems", it)));
             }
             Controller::Pids => {
                 settings.extend(limits.pids.map(|it| ("pids.max", it.to_string())));
             }
+            Controller::Freezer
+            | Controller::Cpuacct
+            | Controller::Blkio
+            | Controller::Io
+            | Controller::Devices => {}
         }
     }
     settings

@@ -1,13 +1,16 @@
 //! The system calls a container may make (runtime-spec config-linux.md, "Seccomp").
 //!
 //! What is allowed is what both Docker's and Podman's default profiles allow a container without
-//! added capabilities. Of the rest, what is known to be dangerous is EPERM, and what this list has
+//! added capabilities, and what each added capability is for. Of the rest, what is known to be dangerous is EPERM, and what this list has
 //! never heard of is ENOSYS, so that a newer libc falls back to an older call.
+
+use std::collections::BTreeSet;
 
 use oci_spec::OciSpecError;
 use oci_spec::runtime::{
-    Arch, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg, LinuxSeccompArgBuilder,
-    LinuxSeccompBuilder, LinuxSeccompOperator, LinuxSyscall, LinuxSyscallBuilder,
+    Arch, Capabilities, Capability, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg,
+    LinuxSeccompArgBuilder, LinuxSeccompBuilder, LinuxSeccompOperator, LinuxSyscall,
+    LinuxSyscallBuilder,
 };
 
 /// Allowed whatever the arguments.
@@ -36,16 +39,64 @@ const PERSONALITIES: [u64; 5] = [0, 0x8, 0x2_0000, 0x2_0008, 0xffff_ffff];
 const AF_NETLINK: u64 = 16;
 const NETLINK_AUDIT: u64 = 9;
 
-/// The default profile.
-pub(super) fn default_profile() -> Result<LinuxSeccomp, OciSpecError> {
+/// The calls that a capability is for, where not everybody may make them.
+const WITH_CAPABILITY: &[(Capability, &str)] = &[
+    (Capability::AuditWrite, "socket"),
+    (Capability::Bpf, "bpf"),
+    (Capability::DacReadSearch, "open_by_handle_at"),
+    (Capability::Perfmon, "perf_event_open"),
+    (
+        Capability::SysAdmin,
+        "bpf clone clone3 fanotify_init fsconfig fsmount fsopen fspick lookup_dcookie mount \
+         mount_setattr move_mount open_tree perf_event_open quotactl quotactl_fd setdomainname \
+         sethostname setns syslog umount umount2 unshare",
+    ),
+    (Capability::SysBoot, "reboot"),
+    (
+        Capability::SysModule,
+        "create_module delete_module finit_module init_module query_module",
+    ),
+    (Capability::SysNice, "migrate_pages move_pages"),
+    (Capability::SysPacct, "acct"),
+    (Capability::SysPtrace, "kcmp process_madvise"),
+    (Capability::SysRawio, "ioperm iopl"),
+    (
+        Capability::SysTime,
+        "clock_settime clock_settime64 settimeofday stime",
+    ),
+    (Capability::SysTtyConfig, "vhangup"),
+    (Capability::Syslog, "syslog"),
+];
+
+/// What these capabilities open, each call once.
+fn opened(capabilities: &Capabilities) -> BTreeSet<&'static str> {
+    let has = |(capability, _): &&(Capability, &str)| capabilities.contains(capability);
+    let theirs = WITH_CAPABILITY.iter().filter(has);
+    theirs
+        .flat_map(|(_, calls)| calls.split_whitespace())
+        .collect()
+}
+
+/// The default profile for a container that may have these capabilities.
+pub(super) fn default_profile(capabilities: &Capabilities) -> Result<LinuxSeccomp, OciSpecError> {
     use LinuxSeccompOperator::{ScmpCmpEq, ScmpCmpMaskedEq, ScmpCmpNe};
+    let opened = opened(capabilities);
+    let allowed = ALLOWED.split_whitespace().chain(opened.iter().copied());
+    let refused = REFUSED.split_whitespace().filter(|it| !opened.contains(it));
     let mut rules = vec![
-        rule(ALLOWED, LinuxSeccompAction::ScmpActAllow, None)?,
-        rule(REFUSED, LinuxSeccompAction::ScmpActErrno, None)?,
-        allowed_if("clone", argument(0, ScmpCmpMaskedEq, NAMESPACES, Some(0))?)?,
-        allowed_if("socket", argument(0, ScmpCmpNe, AF_NETLINK, None)?)?,
-        allowed_if("socket", argument(2, ScmpCmpNe, NETLINK_AUDIT, None)?)?,
+        rule(allowed, LinuxSeccompAction::ScmpActAllow, None)?,
+        rule(refused, LinuxSeccompAction::ScmpActErrno, None)?,
     ];
+    if !opened.contains("clone") {
+        let none = argument(0, ScmpCmpMaskedEq, NAMESPACES, Some(0))?;
+        rules.push(allowed_if("clone", none)?);
+    }
+    if !opened.contains("socket") {
+        let other = argument(0, ScmpCmpNe, AF_NETLINK, None)?;
+        rules.push(allowed_if("socket", other)?);
+        let other = argument(2, ScmpCmpNe, NETLINK_AUDIT, None)?;
+        rules.push(allowed_if("socket", other)?);
+    }
     for personality in PERSONALITIES {
         rules.push(allowed_if(
             "personality",
@@ -69,12 +120,12 @@ fn architectures() -> Vec<Arch> {
     }
 }
 
-fn rule(
-    names: &str,
+fn rule<'a>(
+    names: impl Iterator<Item = &'a str>,
     action: LinuxSeccompAction,
     argument: Option<LinuxSeccompArg>,
 ) -> Result<LinuxSyscall, OciSpecError> {
-    let names: Vec<String> = names.split_whitespace().map(ToOwned::to_owned).collect();
+    let names: Vec<String> = names.map(ToOwned::to_owned).collect();
     let builder = LinuxSyscallBuilder::default().names(names).action(action);
     let builder = match action {
         LinuxSeccompAction::ScmpActErrno => builder.errno_ret(libc::EPERM.cast_unsigned()),
@@ -87,7 +138,8 @@ fn rule(
 }
 
 fn allowed_if(name: &str, argument: LinuxSeccompArg) -> Result<LinuxSyscall, OciSpecError> {
-    rule(name, LinuxSeccompAction::ScmpActAllow, Some(argument))
+    let only = std::iter::once(name);
+    rule(only, LinuxSeccompAction::ScmpActAllow, Some(argument))
 }
 
 fn argument(
@@ -109,7 +161,7 @@ fn argument(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::BTreeSet;
+    use crate::plan::capabilities::ALL;
 
     #[test]
     fn nothing_is_both_allowed_and_refused() {
@@ -123,11 +175,14 @@ mod tests {
 
     #[test]
     fn the_profile_compiles() {
-        let program = crate::kernel::seccomp::compile(&default_profile().unwrap()).unwrap();
-        assert!(
-            program.len() > 1000 && program.len().is_multiple_of(8),
-            "{} bytes",
-            program.len()
-        );
+        for capabilities in [Capabilities::new(), ALL.into_iter().collect()] {
+            let profile = default_profile(&capabilities).unwrap();
+            let program = crate::kernel::seccomp::compile(&profile).unwrap();
+            assert!(
+                program.len() > 1000 && program.len().is_multiple_of(8),
+                "{} bytes",
+                program.len()
+            );
+        }
     }
 }

@@ -3,6 +3,7 @@
 //! indexed, files are read where all else is the same.
 
 mod content;
+mod upper;
 
 use std::collections::{BTreeMap, HashMap};
 use std::os::fd::{AsFd, OwnedFd};
@@ -21,6 +22,8 @@ use crate::layer::unpacked::TREE;
 use crate::layout::Store;
 use crate::{dir, object};
 use content::{FileContent, LayerData};
+
+pub use upper::Changes;
 
 /// Says that a directory hides what lower layers have in it.
 const OPAQUE: &[u8] = b"trusted.overlay.opaque";

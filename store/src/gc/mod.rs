@@ -48,6 +48,12 @@ pub struct GcOptions {
     pub keep_bytes: Option<u64>,
     /// Compressed blobs of layers that are laid down, of images that can be fetched again.
     pub compressed: bool,
+    /// Of the images only these, by the digests of their entries; `None` is all.
+    pub only: Option<BTreeSet<Digest>>,
+    /// Of the images only those that were not used since.
+    pub used_before: Option<SystemTime>,
+    /// What belongs to no image stays: blobs, layers, downloads.
+    pub images_alone: bool,
     /// What time it is.
     pub now: SystemTime,
 }
@@ -59,6 +65,9 @@ impl GcOptions {
             unused_for: None,
             keep_bytes: None,
             compressed: false,
+            only: None,
+            used_before: None,
+            images_alone: false,
             now,
         }
     }

@@ -62,10 +62,15 @@ impl<'a> Planner<'a> {
 
     /// The plan, which leaves the entries alone that are in `spared`.
     pub(super) fn plan(mut self, spared: &HashSet<Digest>) -> Result<GcPlan> {
-        self.downloads(self.options.now.checked_sub(PATIENCE))?;
+        let loose = !self.options.images_alone;
+        if loose {
+            self.downloads(self.options.now.checked_sub(PATIENCE))?;
+        }
         // What cannot be read may need anything.
         if self.survey.catalog.damage.is_empty() {
-            self.unneeded()?;
+            if loose {
+                self.unneeded()?;
+            }
             let mut images = self.removable(spared);
             self.images(&mut images, WhyGone::Untagged, |root, _| {
                 root.names.is_empty()
@@ -132,6 +137,7 @@ impl<'a> Planner<'a> {
     fn removable(&self, spared: &HashSet<Digest>) -> Vec<(SystemTime, &'a Root)> {
         let used: HashSet<Digest> = self.survey.uses.iter().map(|one| one.manifest).collect();
         let survey = self.survey;
+        let (only, before) = (self.options.only.as_ref(), self.options.used_before);
         let mut removable: Vec<(SystemTime, &Root)> = survey
             .catalog
             .roots
@@ -139,8 +145,10 @@ impl<'a> Planner<'a> {
             // What is no image is nobody's cache.
             .filter(|root| !root.pinned && !root.manifests.is_empty())
             .filter(|root| !spared.contains(&root.digest()))
+            .filter(|root| only.is_none_or(|only| only.contains(&root.digest())))
             .filter(|root| root.manifests().all(|manifest| !used.contains(&manifest)))
             .map(|root| (survey.last_use(root), root))
+            .filter(|(used, _)| before.is_none_or(|before| *used <= before))
             .collect();
         removable.sort_by_key(|(used, root)| (*used, root.digest()));
         removable

@@ -10,15 +10,17 @@
 //! not depend on how the input was compressed. Nothing that is written depends on the clock, the
 //! host or the order of a directory: the same input gives the same digests everywhere.
 
-mod pack;
-
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
+use crate::blob::Held;
 use crate::change::Change;
 use crate::compression::Decompressor;
 use crate::digest::{DiffId, Digest, Hasher};
+use crate::dir;
 use crate::error::{Context, Error, Result};
 use crate::image::Image;
 use crate::ingest::Temporary;
@@ -28,6 +30,7 @@ use crate::layer::{HeldLayer, Step};
 use crate::layout::Store;
 use crate::oci::config::{Config, History, ImageConfig, RootFs};
 use crate::oci::manifest::{CONFIG, Descriptor, LAYER_TAR, MANIFEST, Manifest};
+use crate::pack::{self, Tree};
 use crate::platform::Platform;
 use crate::reference::Reference;
 use crate::remove::{Removed, parts};
@@ -129,6 +132,11 @@ pub enum Warning {
         /// Its path in the tree, escaped for display.
         path: String,
     },
+    /// A file that somebody changed while it was read: it has the size that it had at first.
+    Changed {
+        /// Its path in the tree, escaped for display.
+        path: String,
+    },
 }
 
 impl std::fmt::Display for Warning {
@@ -141,6 +149,7 @@ impl std::fmt::Display for Warning {
                     "{path}: something is mounted there, packed as empty"
                 )
             }
+            Self::Changed { path } => write!(formatter, "{path}: it changed while it was read"),
         }
     }
 }
@@ -187,9 +196,7 @@ impl Store {
     ) -> Result<Image> {
         let newest = layer.record.newest().rfc3339();
         let (digest, size) = (tar.digest, tar.size);
-        let path = || self.blob_path(digest);
-        tar.write_back.finish().on("flush", path)?;
-        let _blob = self.publish_blob(tar.file, digest)?;
+        let _blob = self.publish_taken_in(tar)?;
         let (config, _config) = self.put_json(CONFIG, &config(digest, &newest, options))?;
         published.push(config.digest);
         let manifest = Manifest {
@@ -208,6 +215,12 @@ impl Store {
         let image = self.image_entered(&locked.index, manifest_digest)?;
         self.used(&image)?;
         Ok(image)
+    }
+
+    pub(crate) fn publish_taken_in(&self, tar: TakenIn) -> Result<Held> {
+        let path = || self.blob_path(tar.digest);
+        tar.write_back.finish().on("flush", path)?;
+        self.publish_blob(tar.file, tar.digest)
     }
 
     /// Deletes what was published for an image that did not come to be, if nobody else needs it.
@@ -238,11 +251,25 @@ impl Store {
             }
             ImportSource::Directory(path) => {
                 let name = path.display().to_string();
-                let mut sink = Sink::new(file, &name, limit);
-                pack::pack(path, &mut sink, progress)?;
-                sink.finish()
+                let sink = Sink::new(file, &name, limit);
+                let root = dir::open_path(path).on_path("open", path)?;
+                packed(root, Tree::Still, BTreeSet::new(), sink, progress)
             }
         }
+    }
+
+    /// Brings the tar of an overlay's upper directory into `ingest/`.
+    pub(crate) fn take_in_upper(
+        &self,
+        upper: &Path,
+        leave_out: BTreeSet<Vec<u8>>,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<TakenIn> {
+        let file = Temporary::file(self.ingest()).on_path("create a file in", self.root())?;
+        let name = upper.display().to_string();
+        let root = dir::open_path(upper).on_path("open", upper)?;
+        let sink = Sink::new(file, &name, None);
+        packed(root, Tree::Upper, leave_out, sink, progress)
     }
 
     /// Packs the tree of an unpacked layer: its tar again, if it was packed here in the first place.
@@ -253,7 +280,11 @@ impl Store {
         Ok((tar.file, tar.digest))
     }
 
-    fn lay_down(&self, tar: &TakenIn, progress: &mut dyn FnMut(Progress)) -> Result<HeldLayer> {
+    pub(crate) fn lay_down(
+        &self,
+        tar: &TakenIn,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<HeldLayer> {
         let (digest, total) = (tar.digest, tar.size);
         let file = tar.file.content().try_clone();
         let mut file = file.on("open", || "the uncompressed tar".to_owned())?;
@@ -263,11 +294,11 @@ impl Store {
         })
     }
 
-    fn put_json<T: serde::Serialize>(
+    pub(crate) fn put_json<T: serde::Serialize>(
         &self,
         media_type: &str,
         document: &T,
-    ) -> Result<(Descriptor, crate::blob::Held)> {
+    ) -> Result<(Descriptor, Held)> {
         let bytes = serde_json::to_vec(document)
             .map_err(|error| Error::json("a document of the image", error))?;
         let (digest, held) = self.put_blob(&bytes)?;
@@ -276,6 +307,23 @@ impl Store {
             held,
         ))
     }
+}
+
+fn packed(
+    root: OwnedFd,
+    tree: Tree,
+    leave_out: BTreeSet<Vec<u8>>,
+    mut sink: Sink<'_>,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<TakenIn> {
+    pack::pack(
+        root,
+        tree,
+        leave_out,
+        &mut |bytes| sink.write(bytes),
+        progress,
+    )?;
+    sink.finish()
 }
 
 /// The config, without clock or host name: its time is that of the newest file.
@@ -305,11 +353,11 @@ fn config(layer: Digest, newest: &str, options: &ImportOptions) -> ImageConfig {
 }
 
 /// An uncompressed tar in `ingest/`.
-struct TakenIn {
-    file: Temporary<File>,
-    write_back: WriteBack,
-    digest: Digest,
-    size: u64,
+pub(crate) struct TakenIn {
+    pub(crate) file: Temporary<File>,
+    pub(crate) write_back: WriteBack,
+    pub(crate) digest: Digest,
+    pub(crate) size: u64,
 }
 
 /// Takes the uncompressed tar: writes, hashes, counts, and stops at the limit.

@@ -88,7 +88,7 @@ pub(crate) fn link_to_nothing(path: &[u8], target: &[u8]) -> Error {
 
 /// Drops `.`, empty components and a leading slash, as GNU tar does; refuses `..`, which no packer
 /// writes and which means another place once symlinks are followed.
-fn clean(raw: &[u8]) -> Result<Vec<u8>> {
+pub(crate) fn clean(raw: &[u8]) -> Result<Vec<u8>> {
     if raw.is_empty() {
         return Err(Error::bad_entry(raw, "an empty name"));
     }
@@ -99,7 +99,7 @@ fn clean(raw: &[u8]) -> Result<Vec<u8>> {
             b".." => {
                 return Err(Error::bad_entry(
                     raw,
-                    "`..` in a name leads out of the layer",
+                    "`..` in a name leads out of where it belongs",
                 ));
             }
             _ => {}

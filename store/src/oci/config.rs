@@ -94,6 +94,49 @@ pub struct Config {
     /// A name (`SIGTERM`, `SIGRTMIN+3`) or a number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stop_signal: Option<String>,
+    /// How to find out whether a container of it works; Docker's, the OCI has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub healthcheck: Option<Healthcheck>,
+    /// What executes commands that are a line of text; `/bin/sh -c` if nothing is said.
+    #[serde(
+        default,
+        deserialize_with = "or_default",
+        skip_serializing_if = "Vec::is_empty"
+    )]
+    pub shell: Vec<String>,
+}
+
+/// How to find out whether a container works. Times are nanoseconds; 0 is Docker's default.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Healthcheck {
+    /// Empty, `NONE`, `CMD` and its words, or `CMD-SHELL` and a line.
+    #[serde(
+        default,
+        deserialize_with = "or_default",
+        skip_serializing_if = "Vec::is_empty"
+    )]
+    pub test: Vec<String>,
+    /// Between two checks.
+    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "is_0")]
+    pub interval: i64,
+    /// How long a check may take.
+    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "is_0")]
+    pub timeout: i64,
+    /// After its start, in which a failure does not count.
+    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "is_0")]
+    pub start_period: i64,
+    /// Between two checks in that time.
+    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "is_0")]
+    pub start_interval: i64,
+    /// So many failures in a row mean that it does not work.
+    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "is_0")]
+    pub retries: i64,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_0(number: &i64) -> bool {
+    *number == 0
 }
 
 /// The layers, base first.

@@ -101,6 +101,21 @@ impl Index {
         }
     }
 
+    /// What is made of another entry's image has that one's layers, and where they are from.
+    pub(crate) fn inheriting(&self, base: Digest, mut manifest: Descriptor) -> Descriptor {
+        for known in self.manifests.iter().filter(|known| known.digest == base) {
+            if may_lack_blobs(known) {
+                for key in [SOURCE, COMPRESSED] {
+                    let value = known.annotations.get(key).cloned();
+                    manifest
+                        .annotations
+                        .extend(value.map(|value| (key.to_owned(), value)));
+                }
+            }
+        }
+        manifest
+    }
+
     /// Notes that the compressed blobs of an entry's layers may be missing from now on.
     pub(crate) fn allow_dropped(&mut self, digest: Digest) {
         let same = self.manifests.iter_mut();

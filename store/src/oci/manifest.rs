@@ -18,6 +18,7 @@ const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
 pub(crate) const LAYER_TAR: &str = "application/vnd.oci.image.layer.v1.tar";
 pub(crate) const LAYER_TAR_GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 pub(crate) const LAYER_TAR_ZSTD: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
+const DOCKER_LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar";
 const LAYERS: [&str; 6] = [
     LAYER_TAR,
     LAYER_TAR_GZIP,
@@ -75,6 +76,14 @@ impl Descriptor {
     /// Whether it names an image's manifest, in OCI's or Docker's words.
     pub fn is_manifest(&self) -> bool {
         self.media_type == MANIFEST || self.media_type == DOCKER_MANIFEST
+    }
+
+    /// A layer under its name in OCI's manifests, whatever Docker's called it.
+    pub(crate) fn in_oci_words(mut self) -> Self {
+        if let Some(compression) = self.media_type.strip_prefix(DOCKER_LAYER) {
+            self.media_type = format!("{LAYER_TAR}{}", compression.replace('.', "+"));
+        }
+        self
     }
 
     /// Whether it names an index, in OCI's or Docker's words.

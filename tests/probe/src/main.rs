@@ -63,15 +63,22 @@ fn act(argv: &[String]) -> Result<u8> {
         ["echo", words @ ..] => println!("{}", words.join(" ")),
         ["cat"] => drop(copy(&mut stdin(), &mut stdout())?),
         ["cat", files @ ..] => files.iter().try_for_each(|file| files::print(file))?,
+        ["say", steps @ ..] => return say(steps),
+        ["lines", count] => lines(count.parse().context("count")?)?,
         ["stderr", words @ ..] => eprintln!("{}", words.join(" ")),
         ["report"] => print_json(&sight::report(argv)?)?,
 
         ["write", file, text] => std::fs::write(file, text).context(file.to_string())?,
         ["read", file] => files::print(file)?,
+        ["replace-link", place, target] => {
+            std::fs::remove_file(place).context(place.to_string())?;
+            std::os::unix::fs::symlink(target, place).context(place.to_string())?;
+        }
         ["stat", files @ ..] => print_json(&files::stat(files))?,
         ["ls", directory] => files::list(directory)?,
         ["ls"] => files::list(".")?,
         ["try-write", file] => println!("{}", files::try_write(file)),
+        ["stalk", stop] => sight::stalk(Path::new(stop))?,
         ["mknod-test"] => print_json(&files::mknod_test())?,
 
         ["udp-echo-server", address, count] => {
@@ -79,6 +86,7 @@ fn act(argv: &[String]) -> Result<u8> {
         }
         ["tcp-server", address, text] => network::tcp_server(address, text)?,
         ["tcp-get", address] => network::tcp_get(address)?,
+        ["udp-send-from", own, address, text] => network::udp_send_from(own, address, text)?,
         ["udp-send", address, text] => network::udp_send(address, text)?,
         ["ping", address] => network::ping(address.parse().context("address")?)?,
         ["dns-server", address, answer] => {
@@ -90,7 +98,14 @@ fn act(argv: &[String]) -> Result<u8> {
         ["trap", names @ ..] if !names.is_empty() => signals::trap(names)?,
         ["winsize-watch"] => signals::winsize_watch()?,
 
-        ["eat-memory", mebibytes] => resources::eat_memory(mebibytes.parse().context("MiB")?)?,
+        ["eat-memory", mebibytes] => {
+            drop(resources::eat_memory(mebibytes.parse().context("MiB")?)?);
+        }
+        ["eat-memory", mebibytes, "hold"] => {
+            let _eaten = resources::eat_memory(mebibytes.parse().context("MiB")?)?;
+            println!("holding");
+            std::thread::sleep(Duration::MAX);
+        }
         ["fork-bomb", count] => resources::fork_bomb(count.parse().context("count")?)?,
         ["burn-cpu", seconds] => resources::burn_cpu(seconds_of(seconds)?)?,
         ["orphan"] => resources::orphan()?,
@@ -118,6 +133,35 @@ fn command(argv: &[String]) -> Vec<&str> {
 fn print_json(value: &impl serde::Serialize) -> Result<()> {
     println!("{}", serde_json::to_string(value)?);
     Ok(())
+}
+
+/// Steps one after the other: `out:TEXT`, `err:TEXT`, `sleep:SECONDS`, `exit:CODE`.
+fn say(steps: &[&str]) -> Result<u8> {
+    for step in steps {
+        match step.split_once(':') {
+            Some(("out", text)) => {
+                println!("{text}");
+                stdout().flush()?;
+            }
+            Some(("err", text)) => eprintln!("{text}"),
+            Some(("sleep", seconds)) => std::thread::sleep(seconds_of(seconds)?),
+            Some(("exit", code)) => return code.parse().context("exit code"),
+            _ => bail!("no step: {step}"),
+        }
+    }
+    Ok(0)
+}
+
+/// As many numbered lines as fast as they can be written.
+fn lines(count: u64) -> Result<()> {
+    let mut output = std::io::BufWriter::with_capacity(64 << 10, stdout().lock());
+    for number in 0..count {
+        writeln!(
+            output,
+            "line {number:012} of what is written as fast as it can be"
+        )?;
+    }
+    output.flush().context("standard output")
 }
 
 fn seconds_of(text: &str) -> Result<Duration> {

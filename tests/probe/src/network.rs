@@ -58,6 +58,14 @@ pub(crate) fn udp_send(address: &str, text: &str) -> Result<()> {
     Ok(())
 }
 
+/// The same from an address and port of one's own choice.
+pub(crate) fn udp_send_from(own: &str, address: &str, text: &str) -> Result<()> {
+    let own = own.parse().context("own address")?;
+    let answer = ask_from(own, address.parse().context("address")?, text.as_bytes())?;
+    println!("{}", String::from_utf8_lossy(&answer));
+    Ok(())
+}
+
 /// Sends one datagram and waits for one back.
 fn ask(server: SocketAddr, question: &[u8]) -> Result<Vec<u8>> {
     let any: SocketAddr = if server.is_ipv4() {
@@ -66,7 +74,12 @@ fn ask(server: SocketAddr, question: &[u8]) -> Result<Vec<u8>> {
         "[::]:0"
     }
     .parse()?;
-    let socket = UdpSocket::bind(any).context("bind")?;
+    ask_from(any, server, question)
+}
+
+/// The same from this address.
+fn ask_from(own: SocketAddr, server: SocketAddr, question: &[u8]) -> Result<Vec<u8>> {
+    let socket = UdpSocket::bind(own).context("bind")?;
     socket.set_read_timeout(Some(PATIENCE))?;
     socket
         .connect(server)

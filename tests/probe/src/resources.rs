@@ -15,7 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Takes memory a mebibyte at a time, touches every page, prints how far it came after each one,
 /// and keeps it all.
-pub(crate) fn eat_memory(mebibytes: usize) -> Result<()> {
+pub(crate) fn eat_memory(mebibytes: usize) -> Result<Vec<Vec<u8>>> {
     let mut eaten: Vec<Vec<u8>> = Vec::new();
     for count in 1..=mebibytes {
         // Not zeros: the allocator would take those from the kernel untouched.
@@ -28,7 +28,7 @@ pub(crate) fn eat_memory(mebibytes: usize) -> Result<()> {
         .filter(|block| block.last() == Some(&0xa5))
         .count();
     anyhow::ensure!(touched == mebibytes, "memory changed under its owner");
-    Ok(())
+    Ok(eaten)
 }
 
 /// Starts `count` sleeping children; prints how many there were at once, and what stopped it, if

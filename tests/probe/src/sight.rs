@@ -221,15 +221,18 @@ fn fds() -> BTreeMap<u32, String> {
 const LIMIT_FILES: &[&str] = &[
     "memory.max",
     "memory.high",
+    "memory.low",
     "memory.swap.max",
     "memory.oom.group",
     "cpu.max",
     "cpu.weight",
     "cpuset.cpus",
     "cpuset.cpus.effective",
+    "cpuset.mems",
     "pids.max",
     "memory.limit_in_bytes",
     "memory.memsw.limit_in_bytes",
+    "memory.soft_limit_in_bytes",
     "cpu.cfs_quota_us",
     "cpu.cfs_period_us",
     "cpu.shares",
@@ -410,4 +413,32 @@ fn links_in(directory: &str) -> BTreeMap<String, String> {
 
 fn lossy(text: impl Into<std::ffi::OsString>) -> String {
     text.into().to_string_lossy().into_owned()
+}
+
+/// Looks again and again, until the file `stop` is there, at every other process for what it
+/// executes and has open; prints each thing that it could see once.
+pub(crate) fn stalk(stop: &Path) -> Result<()> {
+    let mut seen = std::collections::BTreeSet::new();
+    let own = std::process::id().to_string();
+    println!("stalking");
+    while !stop.exists() {
+        for entry in read_dir("/proc").context("/proc")?.flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if name == own || !name.bytes().all(|byte| byte.is_ascii_digit()) {
+                continue;
+            }
+            let links = ["exe", "cwd", "root"].map(|link| entry.path().join(link));
+            let open = read_dir(entry.path().join("fd")).into_iter().flatten();
+            let open = open.flatten().map(|fd| fd.path());
+            for link in open.chain(links) {
+                if let Ok(target) = read_link(&link) {
+                    seen.insert(target.to_string_lossy().into_owned());
+                }
+            }
+        }
+    }
+    for target in seen {
+        println!("saw {target}");
+    }
+    Ok(())
 }

@@ -3,7 +3,7 @@
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
-use rustix::fs::{AtFlags, Gid, Mode, Stat, Timestamps, Uid, XattrFlags};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
 
 use crate::archive::{Entry, Kind};
@@ -36,15 +36,14 @@ pub(super) fn apply(fd: BorrowedFd<'_>, entry: &Entry, stat: &Stat) -> Result<()
 }
 
 /// Applies what an entry says to something that cannot be opened: symlinks, fifos, devices. It has
-/// just been made under this name, and nobody else is in the tree.
+/// just been made under this name; what somebody who is in the tree has put there since is not followed.
 pub(super) fn apply_at(parent: BorrowedFd<'_>, name: &[u8], entry: &Entry) -> Result<()> {
     let (owner, group) = owner(entry);
     let nofollow = AtFlags::SYMLINK_NOFOLLOW;
     rustix::fs::chownat(parent, name, Some(owner), Some(group), nofollow)
         .on_entry("set the owner", &entry.name)?;
     if entry.kind != Kind::Symlink {
-        rustix::fs::chmodat(parent, name, mode(entry), AtFlags::empty())
-            .on_entry("set the mode", &entry.name)?;
+        set_mode(parent, name, entry).on_entry("set the mode", &entry.name)?;
     }
     for (attribute, value) in kept_xattrs(entry) {
         // There is no setxattrat before Linux 6.13; the parent's magic link does the same.
@@ -55,6 +54,17 @@ pub(super) fn apply_at(parent: BorrowedFd<'_>, name: &[u8], entry: &Entry) -> Re
     }
     rustix::fs::utimensat(parent, name, &times(entry.mtime), nofollow)
         .on_entry("set the time", &entry.name)
+}
+
+/// There is no fchmodat that does not follow before Linux 6.6; the magic link of what is open is no
+/// symlink of the tree.
+fn set_mode(parent: BorrowedFd<'_>, name: &[u8], entry: &Entry) -> Result<(), Errno> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let node = rustix::fs::openat(parent, name, flags, Mode::empty())?;
+    if FileType::from_raw_mode(rustix::fs::fstat(&node)?.st_mode) == FileType::Symlink {
+        return Err(Errno::LOOP);
+    }
+    rustix::fs::chmod(format!("/proc/self/fd/{}", node.as_raw_fd()), mode(entry))
 }
 
 /// Removes the extended attributes of a directory that an entry describes anew.

@@ -25,7 +25,7 @@ use crate::error::{Error, Result, show};
 use crate::layer::content::Contents;
 use crate::layer::name::{self, Place};
 use crate::time::Time;
-use tree::{Identity, Tree};
+use tree::{Ground, Identity, Tree};
 
 /// What may be kept for the end: names of links and values of ACLs.
 const LATE_BYTES: usize = 8 << 20;
@@ -50,13 +50,7 @@ pub(crate) fn unpack(
     root: OwnedFd,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Summary> {
-    let mut unpacker = Unpacker {
-        reader: Reader::new(source),
-        tree: Tree::new(root)?,
-        late: Late::default(),
-        contents: Contents::default(),
-        buffer: vec![0; COPY_BUFFER],
-    };
+    let mut unpacker = Unpacker::new(source, Tree::new(root)?);
     let mut summary = Summary::default();
     let (mut newest, mut told) = (None, 0);
     while let Some(entry) = unpacker.reader.next_entry()? {
@@ -80,6 +74,35 @@ pub(crate) fn unpack(
     Ok(summary)
 }
 
+/// How an archive is laid down in a tree that is there.
+#[derive(Debug)]
+pub struct Onto<'a> {
+    /// The directory that its names are relative to, from the tree's root; made where it is missing.
+    pub directory: &'a [u8],
+    /// Whose everything becomes: user and group. `None` is whose it is in the archive.
+    pub owner: Option<(u32, u32)>,
+}
+
+/// Unpacks an uncompressed tar into a tree that is there, and that others may be using and changing: nothing
+/// leads out of `root`, whatever they do. What has the name of a file is replaced, directories stay with
+/// what is in them, and a name with `.wh.` is a name.
+pub fn unpack_onto(source: impl Read, root: OwnedFd, onto: &Onto<'_>) -> Result<()> {
+    let mut unpacker = Unpacker::new(source, Tree::used(root));
+    // It may have `..`: the kernel knows where that leads.
+    let mut below = name::components(onto.directory);
+    below.reverse();
+    unpacker.below = below.join(&b'/');
+    while let Some(mut entry) = unpacker.reader.next_entry()? {
+        if let Some((user, group)) = onto.owner {
+            (entry.uid, entry.gid) = (user, group);
+        }
+        unpacker
+            .lay_down(&entry)
+            .map_err(|error| about(&entry, error))?;
+    }
+    unpacker.finish()
+}
+
 /// Makes sure that an error names the entry as the archive does, not only the directory it is about.
 fn about(entry: &Entry, error: Error) -> Error {
     let name = show(&entry.name);
@@ -100,6 +123,8 @@ fn about(entry: &Entry, error: Error) -> Error {
 struct Unpacker<R> {
     reader: Reader<R>,
     tree: Tree,
+    /// Where in the tree the archive's root is.
+    below: Vec<u8>,
     late: Late,
     contents: Contents,
     buffer: Vec<u8>,
@@ -140,8 +165,32 @@ impl Late {
 }
 
 impl<R: Read> Unpacker<R> {
+    fn new(source: R, tree: Tree) -> Self {
+        Self {
+            reader: Reader::new(source),
+            tree,
+            below: Vec::new(),
+            late: Late::default(),
+            contents: Contents::default(),
+            buffer: vec![0; COPY_BUFFER],
+        }
+    }
+
+    /// Where a name of the archive is in the tree.
+    fn place(&self, raw: &[u8]) -> Result<Place> {
+        if self.tree.ground() == Ground::New {
+            return name::place(raw);
+        }
+        let path = name::clean(raw)?;
+        let path = match path.is_empty() {
+            true => self.below.clone(),
+            false => name::join(&self.below, &path),
+        };
+        Ok(Place::At { path })
+    }
+
     fn lay_down(&mut self, entry: &Entry) -> Result<()> {
-        match name::place(&entry.name)? {
+        match self.place(&entry.name)? {
             Place::Ignored => Ok(()),
             Place::Opaque { directory } => self.tree.mark_opaque(&directory, entry),
             Place::Whiteout { path } => self.tree.white_out(&path, entry),
@@ -181,7 +230,7 @@ impl<R: Read> Unpacker<R> {
     }
 
     fn hardlink(&mut self, path: Vec<u8>, entry: &Entry) -> Result<()> {
-        let Place::At { path: target } = name::place(&entry.link)? else {
+        let Place::At { path: target } = self.place(&entry.link)? else {
             return Err(Error::bad_entry(&entry.name, "a hardlink to a whiteout"));
         };
         if self.tree.link(&path, &target, entry)? {

@@ -8,7 +8,7 @@ use std::os::unix::fs::FileExt;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::tree::{Found, Identity, Tree};
+use super::tree::{Found, Ground, Identity, Tree};
 use super::{Unpacker, metadata};
 use crate::archive::sparse::Segment;
 use crate::archive::{Entry, Kind};
@@ -120,6 +120,9 @@ impl Tree {
         } else {
             self.open_or_make(path, entry)?
         };
+        if existed && self.ground() == Ground::Used {
+            return Ok(self.adopt(path, fd, None)?.identity());
+        }
         if existed {
             metadata::strip_xattrs(fd.as_fd(), entry)?;
         }
@@ -149,6 +152,10 @@ impl Tree {
             Some(Found::Whiteout) => {
                 Ok((Self::make_in(directory, name, true, &entry.name)?, false))
             }
+            _ if self.ground() == Ground::Used => Err(Error::bad_entry(
+                &entry.name,
+                "a directory would replace what is none",
+            )),
             _ => {
                 self.clear(path, entry)?;
                 let directory = self.directory(parent)?.touch();

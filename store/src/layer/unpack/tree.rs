@@ -30,7 +30,8 @@ pub(super) struct Directory {
     path: Vec<u8>,
     fd: OwnedFd,
     identity: Identity,
-    mtime: Time,
+    /// Its time when it is closed; `None` is whatever the kernel says.
+    mtime: Option<Time>,
     /// Whether something was made in it, so that its time has to be set.
     touched: bool,
 }
@@ -51,16 +52,27 @@ impl Directory {
     }
 
     fn close(self) -> Result<()> {
-        if self.touched {
-            metadata::set_times(&self.fd, self.mtime).on_entry("set the time", &self.path)?;
+        if let (true, Some(mtime)) = (self.touched, self.mtime) {
+            metadata::set_times(&self.fd, mtime).on_entry("set the time", &self.path)?;
         }
         Ok(())
     }
 }
 
+/// What an archive is laid down in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ground {
+    /// An empty directory that becomes a layer, and nobody else's.
+    New,
+    /// A tree that is there and that others may be using, as a container's: its directories stay as they are,
+    /// and nothing else takes the place of one.
+    Used,
+}
+
 /// The layer's tree.
 pub(super) struct Tree {
     root: OwnedFd,
+    ground: Ground,
     /// Most recently used first.
     open: Vec<Directory>,
 }
@@ -79,12 +91,26 @@ impl Tree {
     pub(super) fn new(root: OwnedFd) -> Result<Self> {
         let mut tree = Self {
             root,
+            ground: Ground::New,
             open: Vec::with_capacity(OPEN),
         };
         let fd = dir::open(&tree.root, ".").on_entry("open", b".")?;
         rustix::fs::fchmod(&fd, Mode::from_raw_mode(0o755)).on_entry("set the mode", b".")?;
         tree.adopt(b"", fd, Some(Time::default()))?;
         Ok(tree)
+    }
+
+    /// A tree that is there, as it is.
+    pub(super) fn used(root: OwnedFd) -> Self {
+        Self {
+            root,
+            ground: Ground::Used,
+            open: Vec::with_capacity(OPEN),
+        }
+    }
+
+    pub(super) fn ground(&self) -> Ground {
+        self.ground
     }
 
     /// The directory of this path, made with its parents if it is missing.
@@ -137,7 +163,7 @@ impl Tree {
     }
 
     /// Takes an open directory in. With a time, that is its time from now on; without one it keeps
-    /// the one it has.
+    /// the one it has, unless the tree is in use.
     pub(super) fn adopt(
         &mut self,
         path: &[u8],
@@ -150,7 +176,7 @@ impl Tree {
             path: path.to_vec(),
             fd,
             identity,
-            mtime: Time::of_modification(&stat),
+            mtime: (self.ground == Ground::New).then(|| Time::of_modification(&stat)),
             touched: false,
         };
         // The same directory under another name, through a symlink: its time is known there.
@@ -159,7 +185,7 @@ impl Tree {
             (directory.mtime, directory.touched) = (known.mtime, known.touched);
         }
         if let Some(mtime) = mtime {
-            (directory.mtime, directory.touched) = (mtime, true);
+            (directory.mtime, directory.touched) = (Some(mtime), true);
         }
         if self.open.len() == OPEN
             && let Some(oldest) = self.open.pop()
@@ -180,8 +206,15 @@ impl Tree {
     pub(super) fn clear(&mut self, path: &[u8], entry: &crate::archive::Entry) -> Result<()> {
         let (parent, name) = split(path);
         let name = CString::new(name).on_entry("remove", &entry.name)?;
-        if self.existing(parent)?.is_none() {
+        let Some(directory) = self.existing(parent)? else {
             return Ok(());
+        };
+        let found = Self::found(directory.fd(), name.as_bytes()).on_entry("stat", &entry.name)?;
+        if self.ground == Ground::Used && found == Some(Found::Directory) {
+            return Err(Error::bad_entry(
+                &entry.name,
+                "it would replace a directory, and is none",
+            ));
         }
         self.settle()?;
         let parent = self.directory(parent)?;
@@ -260,7 +293,8 @@ impl Tree {
                         Some(rustix::fs::Gid::ROOT),
                     )
                     .on_entry("set the owner", path)?;
-                    self.adopt(&made, fd, Some(Time::default()))?;
+                    let time = (self.ground == Ground::New).then(Time::default);
+                    self.adopt(&made, fd, time)?;
                     done = made;
                 }
             }

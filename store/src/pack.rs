@@ -5,23 +5,22 @@
 //! ```
 //!
 //! Owners are numbers, times are the files' own, nothing says where or when it was packed. Each file
-//! is opened by descriptor without following a symlink, and must stay as it was while it is read.
-//! What is mounted in the tree is not part of it.
+//! is opened by descriptor without following a symlink. Three kinds of trees are told apart by
+//! [`Tree`]: one that stays as it is, the changes of an overlay, and one that somebody is using.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
-use std::io::Read;
-use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, SeekFrom, Stat};
 use rustix::io::Errno;
 
-use super::{COPY_BUFFER, Progress, Sink, Warning};
 use crate::archive::sparse::{MOST_SEGMENTS, Segment, SparseMap};
 use crate::archive::{Entry, Kind, LONGEST_NAME, writer};
 use crate::dir;
 use crate::error::{Context, Error, Result, show};
+use crate::import::{Progress, Warning};
 use crate::names::Names;
 use crate::time::Time;
 use crate::xattr::{self, Attributes};
@@ -32,31 +31,94 @@ const MOST_LINKS: usize = 200_000;
 const HOLE: usize = 64 << 10;
 const SPARSE_FROM: u64 = 1 << 20;
 static ZEROS: [u8; HOLE] = [0; HOLE];
+const COPY_BUFFER: usize = 256 << 10;
+/// Hides what the layers below have in a directory.
+const OPAQUE: &str = ".wh..wh..opq";
+/// What overlayfs writes where a file's data or a directory's content is still in a lower layer: a
+/// mount with `metacopy` or `redirect_dir`. No layer can say that.
+const ELSEWHERE: [&str; 2] = ["trusted.overlay.metacopy", "trusted.overlay.redirect"];
 
-/// Packs a tree into the sink.
-pub(super) fn pack(
-    path: &Path,
-    sink: &mut Sink<'_>,
-    progress: &mut dyn FnMut(Progress),
-) -> Result<()> {
-    let root = dir::open_path(path).on_path("open", path)?;
-    let stat = rustix::fs::fstat(&root).on_path("stat", path)?;
-    let mut packer = Packer {
-        sink,
-        progress,
-        links: HashMap::new(),
-        entries: 0,
-        buffer: vec![0; COPY_BUFFER],
-    };
-    let mut entry = described(b"./", Kind::Directory, &stat);
-    entry.xattrs = packed(xattr::of_open(&root, b".", xattr::belongs_in_layer)?, b".")?;
-    packer.emit(&entry)?;
-    packer.tree(root)?;
-    packer.sink.write(&writer::END)
+/// What is packed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tree {
+    /// A tree that nobody changes: what changes while it is read is an error. What is mounted in it
+    /// is not part of it.
+    Still,
+    /// The upper directory of an overlay that nobody changes: its marks become those of a layer (OCI
+    /// image-spec, layer.md "Whiteouts").
+    Upper,
+    /// A tree in use, mounts and all: what goes while it is packed is left out, and a file that
+    /// changes has the size that it had at first.
+    Used,
 }
 
-struct Packer<'a, 'b> {
-    sink: &'a mut Sink<'b>,
+/// Where the tar goes.
+pub(crate) type Out<'a> = &'a mut dyn FnMut(&[u8]) -> Result<()>;
+
+/// Packs a tree, its root as `./`, without the paths in `leave_out`.
+pub(crate) fn pack(
+    root: OwnedFd,
+    tree: Tree,
+    leave_out: BTreeSet<Vec<u8>>,
+    out: Out<'_>,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<()> {
+    let mut packer = Packer {
+        leave_out,
+        ..Packer::new(tree, out, progress)
+    };
+    packer.root(root)?;
+    packer.end()
+}
+
+/// Packs a tree that may be in use, mounts and all, into a tar whose root is `./`: what goes while it
+/// is packed is left out, and a file that changes has the size that it had at first.
+pub fn pack_tree(root: OwnedFd, out: &mut dyn Write, warn: &mut dyn FnMut(Warning)) -> Result<()> {
+    used(out, warn, |packer| packer.root(root))
+}
+
+/// As [`pack_tree`], what has a name in a directory: a file, or a directory with all that is in it.
+/// In the tar it is `as_name`.
+pub fn pack_named(
+    parent: &OwnedFd,
+    name: &[u8],
+    as_name: &[u8],
+    out: &mut dyn Write,
+    warn: &mut dyn FnMut(Warning),
+) -> Result<()> {
+    used(out, warn, |packer| {
+        match packer.one(parent, name, as_name)? {
+            Some(directory) => packer.below(directory, [as_name, b"/"].concat()),
+            None => Ok(()),
+        }
+    })
+}
+
+fn used(
+    out: &mut dyn Write,
+    warn: &mut dyn FnMut(Warning),
+    pack: impl FnOnce(&mut Packer<'_>) -> Result<()>,
+) -> Result<()> {
+    let mut out = |bytes: &[u8]| {
+        let written = out.write_all(bytes);
+        written.on("write", || "the archive".to_owned())
+    };
+    let mut progress = |progress| {
+        if let Progress::Warning(warning) = progress {
+            warn(warning);
+        }
+    };
+    let mut packer = Packer::new(Tree::Used, &mut out, &mut progress);
+    pack(&mut packer)?;
+    packer.end()
+}
+
+struct Packer<'a> {
+    tree: Tree,
+    leave_out: BTreeSet<Vec<u8>>,
+    out: Out<'a>,
+    /// Bytes of tar so far.
+    size: u64,
     progress: &'a mut dyn FnMut(Progress),
     /// The first name of each file that has more names to come, and how many.
     links: HashMap<(u64, u64), (Vec<u8>, u64)>,
@@ -72,13 +134,43 @@ struct Level {
     names: Names,
 }
 
-impl Packer<'_, '_> {
+impl<'a> Packer<'a> {
+    fn new(tree: Tree, out: Out<'a>, progress: &'a mut dyn FnMut(Progress)) -> Self {
+        Self {
+            tree,
+            leave_out: BTreeSet::new(),
+            out,
+            size: 0,
+            progress,
+            links: HashMap::new(),
+            entries: 0,
+            buffer: vec![0; COPY_BUFFER],
+        }
+    }
+
+    fn root(&mut self, root: OwnedFd) -> Result<()> {
+        let stat = rustix::fs::fstat(&root).on_entry("stat", b".")?;
+        let mut entry = described(b"./", Kind::Directory, &stat);
+        entry.xattrs = packed(xattr::of_open(&root, b".", xattr::belongs_in_layer)?, b".")?;
+        self.emit(&entry)?;
+        self.below(root, Vec::new())
+    }
+
+    fn end(&mut self) -> Result<()> {
+        self.write(&writer::END)
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.size += bytes.len() as u64;
+        (self.out)(bytes)
+    }
+
     /// Everything below a directory, without recursion: a tree may be deep.
-    fn tree(&mut self, root: OwnedFd) -> Result<()> {
+    fn below(&mut self, root: OwnedFd, path: Vec<u8>) -> Result<()> {
         let mut levels = vec![Level {
             names: Names::of(&root, b".")?,
             fd: root,
-            path: Vec::new(),
+            path,
         }];
         while let Some(level) = levels.last_mut() {
             let Some(name) = level.names.next() else {
@@ -86,9 +178,16 @@ impl Packer<'_, '_> {
                 continue;
             };
             let path = [&level.path[..], name].concat();
-            check_name(&path, name)?;
+            if self.leave_out.contains(&path) {
+                continue;
+            }
+            check_name(&path, name, self.tree)?;
             let name = name.to_vec();
-            if let Some(fd) = self.one(&level.fd, &name, &path)? {
+            let directory = match self.one(&level.fd, &name, &path) {
+                Err(error) if self.tree == Tree::Used && has_gone(&error) => continue,
+                directory => directory?,
+            };
+            if let Some(fd) = directory {
                 let names = Names::of(&fd, &path)?;
                 levels.push(Level {
                     fd,
@@ -113,6 +212,9 @@ impl Packer<'_, '_> {
             FileType::RegularFile => Kind::File,
             FileType::Symlink => Kind::Symlink,
             FileType::Fifo => Kind::Fifo,
+            FileType::CharacterDevice if stat.st_rdev == 0 && self.tree == Tree::Upper => {
+                return self.mark(path, name, &stat).map(|()| None);
+            }
             FileType::CharacterDevice if stat.st_rdev == 0 => {
                 let reason = "a character device 0:0 marks what an overlay has deleted";
                 return Err(Error::bad_entry(path, reason));
@@ -152,7 +254,7 @@ impl Packer<'_, '_> {
     ) -> Result<Option<OwnedFd>> {
         let flags = dir::OPEN_DIR | OFlags::NOATIME;
         let slash = [path, b"/"].concat();
-        let Some(fd) = open_here(parent, name, flags).on_entry("open", path)? else {
+        let Some(fd) = self.open_here(parent, name, flags).on_entry("open", path)? else {
             self.warn(Warning::SkippedMount { path: show(path) });
             self.emit(&mount_point(&slash, Kind::Directory, stat))?;
             return Ok(None);
@@ -161,7 +263,28 @@ impl Packer<'_, '_> {
         let mut entry = described(&slash, Kind::Directory, &stat);
         entry.xattrs = packed(xattr::of_open(&fd, path, xattr::belongs_in_layer)?, path)?;
         self.emit(&entry)?;
+        if self.tree == Tree::Upper && is_opaque(&fd, path)? {
+            self.mark(&[&slash, OPAQUE.as_bytes()].concat(), b"", &stat)?;
+        }
         Ok(Some(fd))
+    }
+
+    /// An empty file that says something of the layers below: that `name` at the end of `path` is not
+    /// to be seen.
+    fn mark(&mut self, path: &[u8], name: &[u8], stat: &Stat) -> Result<()> {
+        let parent = &path[..path.len() - name.len()];
+        let path = match name {
+            b"" => path.to_vec(),
+            name => [parent, b".wh.", name].concat(),
+        };
+        let entry = Entry {
+            mode: 0,
+            uid: 0,
+            gid: 0,
+            device: (0, 0),
+            ..described(&path, Kind::File, stat)
+        };
+        self.emit(&entry)
     }
 
     fn file(&mut self, parent: &OwnedFd, name: &[u8], path: &[u8], seen: &Stat) -> Result<()> {
@@ -170,14 +293,17 @@ impl Packer<'_, '_> {
             | OFlags::NONBLOCK
             | OFlags::CLOEXEC
             | OFlags::NOATIME;
-        let Some(fd) = open_here(parent, name, flags).on_entry("open", path)? else {
+        let Some(fd) = self.open_here(parent, name, flags).on_entry("open", path)? else {
             self.warn(Warning::SkippedMount { path: show(path) });
             return self.emit(&mount_point(path, Kind::File, seen));
         };
         let mut file = File::from(fd);
         let before = rustix::fs::fstat(&file).on_entry("stat", path)?;
         if (before.st_dev, before.st_ino) != (seen.st_dev, seen.st_ino) {
-            return Err(changed(path));
+            return self.changed(path);
+        }
+        if self.tree == Tree::Upper {
+            refuse_elsewhere(&file, path)?;
         }
         let mut entry = described(path, Kind::File, &before);
         entry.xattrs = packed(xattr::of_open(&file, path, xattr::belongs_in_layer)?, path)?;
@@ -198,7 +324,7 @@ impl Packer<'_, '_> {
         for segment in segments {
             self.copy(&mut file, *segment, path)?;
         }
-        self.sink.write(&ZEROS[..writer::padding(entry.stored)])?;
+        self.write(&ZEROS[..writer::padding(entry.stored)])?;
         let after = rustix::fs::fstat(&file).on_entry("stat", path)?;
         let version = |stat: &Stat| {
             (
@@ -212,8 +338,17 @@ impl Packer<'_, '_> {
         if version(&before) == version(&after) {
             Ok(())
         } else {
-            Err(changed(path))
+            self.changed(path)
         }
+    }
+
+    /// A file that is not what it was when it was looked at.
+    fn changed(&mut self, path: &[u8]) -> Result<()> {
+        if self.tree != Tree::Used {
+            return Err(changed(path));
+        }
+        self.warn(Warning::Changed { path: show(path) });
+        Ok(())
     }
 
     fn copy(&mut self, file: &mut File, segment: Segment, path: &[u8]) -> Result<()> {
@@ -227,11 +362,25 @@ impl Packer<'_, '_> {
             let read = file
                 .read(&mut self.buffer[..wanted])
                 .on_entry("read", path)?;
+            if read == 0 && self.tree == Tree::Used {
+                return self.zeros(left);
+            }
             if read == 0 {
                 return Err(changed(path));
             }
-            self.sink.write(&self.buffer[..read])?;
+            self.size += read as u64;
+            (self.out)(&self.buffer[..read])?;
             left -= read as u64;
+        }
+        Ok(())
+    }
+
+    /// In the place of what a file has no more.
+    fn zeros(&mut self, mut left: u64) -> Result<()> {
+        while left > 0 {
+            let length = left.min(HOLE as u64);
+            self.write(&ZEROS[..usize::try_from(length).expect("a block")])?;
+            left -= length;
         }
         Ok(())
     }
@@ -239,7 +388,7 @@ impl Packer<'_, '_> {
     /// Where a long file has data. Holes are what is zero in blocks of [`HOLE`], not what the
     /// filesystem has not allocated: a copy may have other holes, and must pack the same.
     fn holes(&mut self, file: &mut File, size: u64, path: &[u8]) -> Result<Option<SparseMap>> {
-        if size < SPARSE_FROM {
+        if size < SPARSE_FROM || self.tree == Tree::Used {
             return Ok(None);
         }
         let mut segments: Vec<Segment> = Vec::new();
@@ -318,8 +467,8 @@ impl Packer<'_, '_> {
 
     fn emit(&mut self, entry: &Entry) -> Result<()> {
         self.entries += 1;
-        self.sink.write(&writer::headers(entry))?;
-        let (entries, bytes) = (self.entries, self.sink.size);
+        self.write(&writer::headers(entry))?;
+        let (entries, bytes) = (self.entries, self.size);
         (self.progress)(Progress::Packing { entries, bytes });
         Ok(())
     }
@@ -327,6 +476,60 @@ impl Packer<'_, '_> {
     fn warn(&mut self, warning: Warning) {
         (self.progress)(Progress::Warning(warning));
     }
+
+    /// Opens a name without following a symlink; `None` if something is mounted on it that is not
+    /// part of the tree.
+    fn open_here(
+        &self,
+        parent: &OwnedFd,
+        name: &[u8],
+        flags: OFlags,
+    ) -> Result<Option<OwnedFd>, Errno> {
+        if self.tree != Tree::Used {
+            return open_here(parent, name, flags, ResolveFlags::NO_XDEV);
+        }
+        let Some(fd) = open_here(parent, name, flags, ResolveFlags::empty())? else {
+            return Ok(None);
+        };
+        let kind = rustix::fs::fstatfs(&fd)?.f_type;
+        Ok((!OF_THE_KERNEL.contains(&(kind as i64))).then_some(fd))
+    }
+}
+
+/// File systems whose files are the kernel's answers and not anybody's data: proc, sysfs, cgroups,
+/// devpts, mqueue (statfs(2)). To read them would not end.
+const OF_THE_KERNEL: [i64; 6] = [
+    0x9fa0,
+    0x6265_6572,
+    0x0027_e0eb,
+    0x6367_7270,
+    0x1cd1,
+    0x1980_0202,
+];
+
+/// Whether a directory of an upper directory hides what is below it.
+fn is_opaque(fd: &OwnedFd, path: &[u8]) -> Result<bool> {
+    refuse_elsewhere(fd, path)?;
+    let mut value = [0; 8];
+    match rustix::fs::fgetxattr(fd, "trusted.overlay.opaque", &mut value) {
+        Ok(length) => Ok(value[..length] == *b"y"),
+        Err(Errno::NODATA | Errno::NOTSUP | Errno::RANGE) => Ok(false),
+        Err(errno) => Err(Error::entry_io(path, "read an attribute of", errno)),
+    }
+}
+
+fn refuse_elsewhere(fd: impl AsFd, path: &[u8]) -> Result<()> {
+    for name in ELSEWHERE {
+        match rustix::fs::fgetxattr(&fd, name, &mut [0_u8; 0]) {
+            Err(Errno::NODATA | Errno::NOTSUP) => {}
+            Err(Errno::RANGE) | Ok(_) => {
+                let reason = format!("overlayfs has marked it with {name}, which no layer can say");
+                return Err(Error::bad_entry(path, reason));
+            }
+            Err(errno) => return Err(Error::entry_io(path, "read an attribute of", errno)),
+        }
+    }
+    Ok(())
 }
 
 /// An entry with a file's metadata, but without what only some kinds have.
@@ -366,25 +569,38 @@ fn mount_point(path: &[u8], kind: Kind, stat: &Stat) -> Entry {
     }
 }
 
-/// Opens a name without following a symlink; `None` if something is mounted on it.
-fn open_here(parent: &OwnedFd, name: &[u8], flags: OFlags) -> Result<Option<OwnedFd>, Errno> {
-    let how = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
+/// Opens a name without following a symlink; `None` if it is on another mount, with `NO_XDEV`.
+fn open_here(
+    parent: &OwnedFd,
+    name: &[u8],
+    flags: OFlags,
+    more: ResolveFlags,
+) -> Result<Option<OwnedFd>, Errno> {
+    let how = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | more;
     match rustix::fs::openat2(parent, name, flags, Mode::empty(), how) {
         Err(Errno::XDEV) => Ok(None),
+        // A rename anywhere on the machine, openat2(2) asks to try again.
+        Err(Errno::AGAIN | Errno::INTR) => open_here(parent, name, flags, more),
         // Only the owner may leave the access time alone.
         Err(Errno::PERM) if flags.contains(OFlags::NOATIME) => {
-            open_here(parent, name, flags.difference(OFlags::NOATIME))
+            open_here(parent, name, flags.difference(OFlags::NOATIME), more)
         }
         result => result.map(Some),
     }
+}
+
+/// Whether what had the name has gone, or something else has come in its place.
+fn has_gone(error: &Error) -> bool {
+    let gone = [Errno::NOENT, Errno::NOTDIR, Errno::LOOP].map(|errno| Some(errno.raw_os_error()));
+    matches!(error, Error::EntryIo { source, .. } if gone.contains(&source.raw_os_error()))
 }
 
 fn changed(path: &[u8]) -> Error {
     Error::bad_entry(path, "it changed while it was read")
 }
 
-fn check_name(path: &[u8], name: &[u8]) -> Result<()> {
-    if name.starts_with(b".wh.") {
+fn check_name(path: &[u8], name: &[u8], tree: Tree) -> Result<()> {
+    if name.starts_with(b".wh.") && tree != Tree::Used {
         return Err(Error::bad_entry(
             path,
             "a name that begins with .wh. means a deletion in a layer",

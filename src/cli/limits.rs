@@ -1,0 +1,91 @@
+//! The flags of `run`, `create` and `update` that bound what a container may use.
+
+use clap::Args;
+
+use super::values::{self, PidsLimit, USUAL_PERIOD};
+use crate::kernel::cgroup::{CpuQuota, Limits, Swap};
+
+#[derive(Debug, Args)]
+pub(super) struct LimitArguments {
+    /// Memory limit, as 512m
+    #[arg(short, long, value_name = "SIZE", help_heading = "Limits")]
+    #[arg(value_parser = values::bytes)]
+    memory: Option<u64>,
+    /// Memory and swap together; -1: no limit on swap [default: twice the memory]
+    #[arg(long, value_name = "SIZE", help_heading = "Limits")]
+    #[arg(allow_negative_numbers = true, value_parser = values::swap)]
+    memory_swap: Option<Swap>,
+    /// Memory that is left to it as long as the host has enough, less than --memory
+    #[arg(long, value_name = "SIZE", help_heading = "Limits")]
+    #[arg(value_parser = values::bytes)]
+    memory_reservation: Option<u64>,
+    /// Number of processors, as 1.5
+    #[arg(long, value_name = "NUMBER", help_heading = "Limits")]
+    #[arg(value_parser = values::cpus)]
+    cpus: Option<CpuQuota>,
+    /// Microseconds of processor time in each period, at least 1000
+    #[arg(
+        long,
+        value_name = "NUMBER",
+        help_heading = "Limits",
+        conflicts_with = "cpus"
+    )]
+    #[arg(value_parser = clap::value_parser!(u64).range(1000..))]
+    cpu_quota: Option<u64>,
+    /// Length of a period of --cpu-quota in microseconds, 1000 to 1000000 [default: 100000]
+    #[arg(
+        long,
+        value_name = "NUMBER",
+        help_heading = "Limits",
+        requires = "cpu_quota"
+    )]
+    #[arg(value_parser = clap::value_parser!(u64).range(1000..=1_000_000))]
+    cpu_period: Option<u64>,
+    /// Share of processor time under contention, 2 to 262144
+    #[arg(short = 'c', long, value_name = "NUMBER", help_heading = "Limits")]
+    #[arg(value_parser = values::shares)]
+    cpu_shares: Option<u64>,
+    /// Processors to run on, as 0-2,4
+    #[arg(long, value_name = "LIST", help_heading = "Limits")]
+    #[arg(value_parser = values::cpu_list)]
+    cpuset_cpus: Option<String>,
+    /// Nodes whose memory it may use, as 0-1
+    #[arg(long, value_name = "LIST", help_heading = "Limits")]
+    #[arg(value_parser = values::cpu_list)]
+    cpuset_mems: Option<String>,
+    /// Number of processes and threads; -1: no limit
+    #[arg(long, value_name = "NUMBER", help_heading = "Limits")]
+    #[arg(allow_negative_numbers = true, value_parser = values::pids)]
+    pids_limit: Option<PidsLimit>,
+}
+
+impl LimitArguments {
+    /// What was asked for, and nothing that follows from it.
+    pub(super) fn limits(&self) -> Limits {
+        // Docker's 0 is the same as no flag.
+        let swap = self.memory_swap.filter(|swap| *swap != Swap::Total(0));
+        Limits {
+            memory: self.memory.filter(|bytes| *bytes > 0),
+            swap,
+            swap_is_explicit: swap.is_some(),
+            memory_reservation: self.memory_reservation.filter(|bytes| *bytes > 0),
+            cpu: self.cpus.or(self.cpu_quota()),
+            cpu_shares: self.cpu_shares,
+            cpuset_cpus: self.cpuset_cpus.clone(),
+            cpuset_mems: self.cpuset_mems.clone(),
+            pids: self.pids_limit.and_then(|limit| limit.0),
+        }
+    }
+
+    fn cpu_quota(&self) -> Option<CpuQuota> {
+        self.cpu_quota.map(|quota| CpuQuota {
+            quota,
+            period: self.cpu_period.unwrap_or(USUAL_PERIOD),
+        })
+    }
+
+    /// Whether no limit of processes was asked for in so many words.
+    pub(super) fn unlimited_pids(&self) -> bool {
+        self.pids_limit.is_some_and(|limit| limit.0.is_none())
+    }
+}

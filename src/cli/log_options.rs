@@ -1,0 +1,99 @@
+//! The flags of `run` and `create` that say how what a container writes is kept.
+
+use clap::Args;
+
+use super::values;
+use crate::container::log::Rotation;
+use crate::plan::RunRequest;
+
+#[derive(Debug, Args)]
+pub(super) struct LogArguments {
+    /// Where what it writes is kept: local, in files that `mybox logs` reads (json-file is the same)
+    #[arg(long, value_name = "DRIVER", help_heading = "Log")]
+    #[arg(default_value = "local", value_parser = driver)]
+    log_driver: Driver,
+    /// max-size=SIZE of a file [default: 10m], max-file=NUMBER of files [default: 3]
+    #[arg(long, value_name = "NAME=VALUE", help_heading = "Log")]
+    #[arg(value_parser = option)]
+    log_opt: Vec<LogOption>,
+}
+
+/// Files of mybox's own: there is nothing else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Driver;
+
+/// `--log-opt`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum LogOption {
+    MaxSize(u64),
+    MaxFiles(u32),
+}
+
+impl LogArguments {
+    pub(super) fn apply(self, request: &mut RunRequest) {
+        let Self {
+            log_driver: Driver,
+            log_opt,
+        } = self;
+        for option in log_opt {
+            match option {
+                LogOption::MaxSize(bytes) => request.log.max_size = bytes,
+                LogOption::MaxFiles(files) => request.log.max_files = files,
+            }
+        }
+    }
+}
+
+fn driver(text: &str) -> Result<Driver, String> {
+    match text {
+        "local" | "json-file" => Ok(Driver),
+        other => Err(format!(
+            "`{other}` is not built yet; there is local, files that `mybox logs` reads"
+        )),
+    }
+}
+
+/// As Docker's: sizes in powers of 1000, -1 for no limit.
+fn option(text: &str) -> Result<LogOption, String> {
+    match text.split_once('=') {
+        Some(("max-size", "-1")) => Ok(LogOption::MaxSize(u64::MAX)),
+        Some(("max-size", size)) => match values::disk_bytes(size)? {
+            bytes if bytes < Rotation::SMALLEST => Err(format!(
+                "`{size}` is less than {} bytes",
+                Rotation::SMALLEST
+            )),
+            bytes => Ok(LogOption::MaxSize(bytes)),
+        },
+        Some(("max-file", number)) => match number.parse() {
+            Ok(number) if number > 0 => Ok(LogOption::MaxFiles(number)),
+            _ => Err(format!("`{number}` is no number of files from 1 on")),
+        },
+        _ => Err(format!(
+            "`{text}` is not built yet; there are max-size=SIZE and max-file=NUMBER"
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_and_numbers_are_read_as_docker_writes_them() {
+        assert_eq!(option("max-size=10m"), Ok(LogOption::MaxSize(10_000_000)));
+        assert_eq!(option("max-size=64k"), Ok(LogOption::MaxSize(64_000)));
+        assert_eq!(option("max-size=-1"), Ok(LogOption::MaxSize(u64::MAX)));
+        assert_eq!(option("max-file=2"), Ok(LogOption::MaxFiles(2)));
+        for (bad, expected) in [
+            ("max-size=1", "less than 1000 bytes"),
+            ("max-size=x", "no size"),
+            ("max-file=0", "from 1 on"),
+            ("compress=true", "not built yet"),
+            ("max-size", "not built yet"),
+        ] {
+            let error = option(bad).unwrap_err();
+            assert!(error.contains(expected), "{bad}: {error}");
+        }
+        assert!(driver("syslog").unwrap_err().contains("not built yet"));
+    }
+}

@@ -1,0 +1,163 @@
+//! `mybox stats`.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use clap::Args;
+use serde::Serialize;
+
+use super::output;
+use crate::container::find::{self, Container};
+use crate::container::{ContainerId, Places};
+use crate::error::Failure;
+use crate::life::observe::{self, Sample};
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+CPU % is of one processor: 200 % are two processors. Memory is without files in the cache that the
+kernel could drop at once; without a limit it is shown against the machine's. A container in the
+host's network has no traffic of its own.")]
+pub(super) struct Arguments {
+    /// Once, after a second
+    #[arg(long)]
+    no_stream: bool,
+    /// Those too that do not run
+    #[arg(short, long)]
+    all: bool,
+    /// As JSON: a line for each container and second
+    #[arg(long)]
+    json: bool,
+    /// Names, ids, or the beginnings of ids [default: all that run]
+    #[arg(value_name = "CONTAINER")]
+    containers: Vec<String>,
+}
+
+/// Between two looks.
+const PERIOD: Duration = Duration::from_secs(1);
+
+pub(super) fn run(places: &Places, arguments: &Arguments) -> Result<u8, Failure> {
+    let mut before = samples(&chosen(places, arguments)?);
+    let mut wanted = true;
+    while wanted && output::pause_while_read(PERIOD)? {
+        let containers = chosen(places, arguments)?;
+        let now = samples(&containers);
+        let rows: Vec<Row> = containers
+            .iter()
+            .map(|container| {
+                let id = &container.record.id;
+                Row::of(container, before.get(id), now.get(id))
+            })
+            .collect();
+        wanted = output::print_on(text(arguments, &rows)?.as_bytes())? && !arguments.no_stream;
+        before = now;
+    }
+    Ok(0)
+}
+
+/// Those that the user names, else those that run.
+fn chosen(places: &Places, arguments: &Arguments) -> anyhow::Result<Vec<Container>> {
+    if !arguments.containers.is_empty() {
+        let names = arguments.containers.iter();
+        return names.map(|name| find::one(places, name)).collect();
+    }
+    let mut containers = find::all(places)?;
+    containers.retain(|container| container.running || arguments.all);
+    Ok(containers)
+}
+
+fn samples(containers: &[Container]) -> HashMap<ContainerId, Sample> {
+    let of = |container: &Container| Some((container.record.id.clone(), Sample::of(container)?));
+    containers.iter().filter_map(of).collect()
+}
+
+/// What one container uses.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Row {
+    id: String,
+    name: String,
+    cpu_percent: f64,
+    memory: u64,
+    memory_limit: u64,
+    memory_percent: f64,
+    received: u64,
+    sent: u64,
+    read: u64,
+    written: u64,
+    pids: u64,
+}
+
+impl Row {
+    /// All nothing for a container that does not run.
+    fn of(container: &Container, before: Option<&Sample>, now: Option<&Sample>) -> Self {
+        let usage = now.map(|now| now.usage).unwrap_or_default();
+        let traffic = now.map(|now| now.traffic).unwrap_or_default();
+        let cpu = before.zip(now).map(|(before, now)| now.cpu_since(before));
+        let memory_limit = match now {
+            Some(_) => {
+                let of_host = observe::memory_of_host();
+                usage.memory_limit.unwrap_or(of_host).min(of_host)
+            }
+            None => 0,
+        };
+        Self {
+            id: container.record.id.as_str().to_owned(),
+            name: container.record.name.clone(),
+            cpu_percent: hundredths(cpu.unwrap_or(0.0)),
+            memory: usage.memory,
+            memory_limit,
+            memory_percent: hundredths(100.0 * usage.memory as f64 / memory_limit.max(1) as f64),
+            received: traffic.received,
+            sent: traffic.sent,
+            read: usage.read,
+            written: usage.written,
+            pids: usage.pids,
+        }
+    }
+
+    fn cells(&self) -> Vec<String> {
+        let memory = output::short_binary_size;
+        let pair = |a, b| format!("{} / {}", output::decimal_size(a), output::decimal_size(b));
+        vec![
+            self.id.chars().take(12).collect(),
+            self.name.clone(),
+            format!("{:.2}%", self.cpu_percent),
+            format!("{} / {}", memory(self.memory), memory(self.memory_limit)),
+            format!("{:.2}%", self.memory_percent),
+            pair(self.received, self.sent),
+            pair(self.read, self.written),
+            self.pids.to_string(),
+        ]
+    }
+}
+
+fn hundredths(number: f64) -> f64 {
+    (number * 100.0).round() / 100.0
+}
+
+fn text(arguments: &Arguments, rows: &[Row]) -> anyhow::Result<String> {
+    if arguments.json {
+        let lines = rows
+            .iter()
+            .map(|row| Ok(serde_json::to_string(row)? + "\n"));
+        return lines.collect();
+    }
+    let header = [
+        "CONTAINER ID",
+        "NAME",
+        "CPU %",
+        "MEM USAGE / LIMIT",
+        "MEM %",
+        "NET I/O",
+        "BLOCK I/O",
+        "PIDS",
+    ];
+    let cells: Vec<Vec<String>> = rows.iter().map(Row::cells).collect();
+    let table = output::table_text(&header, &cells);
+    if arguments.no_stream || !rustix::termios::isatty(std::io::stdout()) {
+        return Ok(table);
+    }
+    // Over the last one: home, then each line with what was there erased, then what is below.
+    let lines = table.lines().map(|line| format!("{line}\x1b[K\n"));
+    Ok(format!("\x1b[H{}\x1b[J", lines.collect::<String>()))
+}

@@ -1,0 +1,97 @@
+//! A new image of a container. The container stands still while its upper directory is read, unless
+//! the user wants it otherwise; whatever ends this command but SIGKILL lets it go on.
+
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use anyhow::{Context, Result};
+use mybox_store::{Change, CommitOptions, Image, Progress, Reference, Store, rfc3339};
+
+use super::changes;
+use super::create::read_request;
+use crate::container::find::Container;
+use crate::container::{Files, Places};
+use crate::kernel::cgroup::freeze;
+use crate::kernel::signal::Signals;
+use crate::plan::committed::committed;
+
+/// What the user wants of the new image.
+#[derive(Debug)]
+pub struct CommitRequest {
+    /// Its name.
+    pub reference: Option<Reference>,
+    /// Who made it.
+    pub author: Option<String>,
+    /// A comment for its history.
+    pub message: Option<String>,
+    /// Changes to its config.
+    pub changes: Vec<Change>,
+    /// Whether a container that runs stands still meanwhile.
+    pub pause: bool,
+}
+
+/// Makes an image of a container, running or not.
+pub fn commit(
+    places: &Places,
+    store: &Store,
+    container: &Container,
+    request: CommitRequest,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Image> {
+    let record = &container.record;
+    let image = store.find(&record.manifest.to_string())?;
+    // Nobody removes the base meanwhile.
+    let _layers = store.stack(&image)?;
+    let files = Files::of(places.container(&record.id));
+    let asked = read_request(files.dir())?;
+    let pause = container.running && request.pause && !freeze::is_frozen(&record.cgroups);
+    let paused = pause.then(|| Paused::new(&record.cgroups)).transpose()?;
+    let options = CommitOptions {
+        reference: request.reference,
+        config: committed(&asked, &image.config),
+        changes: request.changes,
+        author: request.author,
+        message: request.message,
+        command: record.command.join(" "),
+        created: rfc3339(SystemTime::now()),
+        leave_out: changes::changes(places, store, record)?.mount_points,
+    };
+    let committed = store.commit(&image, &files.upper(), &options, progress);
+    let go_on = paused.map_or(Ok(()), Paused::end);
+    let committed = committed.with_context(|| format!("commit container {}", record.name))?;
+    go_on?;
+    Ok(committed)
+}
+
+/// A container that stands still. Signals that would end this process wait.
+struct Paused<'a> {
+    // Thawed before signals come through again.
+    thaw: Thaw<'a>,
+    _signals: Signals,
+}
+
+/// Lets the container go on when it is dropped.
+struct Thaw<'a>(&'a [PathBuf]);
+
+impl<'a> Paused<'a> {
+    fn new(cgroups: &'a [PathBuf]) -> Result<Self> {
+        let signals = Signals::take()?;
+        freeze::freeze(cgroups)
+            .context("pause the container; --pause=false commits it as it runs")?;
+        Ok(Self {
+            thaw: Thaw(cgroups),
+            _signals: signals,
+        })
+    }
+
+    fn end(self) -> Result<()> {
+        freeze::thaw(self.thaw.0).context("let the container go on")
+    }
+}
+
+impl Drop for Thaw<'_> {
+    fn drop(&mut self) {
+        // Said where it can be: in `Paused::end`.
+        let _ = freeze::thaw(self.0);
+    }
+}

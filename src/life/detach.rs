@@ -1,0 +1,189 @@
+//! Containers that run on without the command that started them.
+//!
+//! ```text
+//! command              its child                          the container
+//!   fork -----------------> a session of its own
+//!                           all stages of a start --------> executed
+//!   <---------- started ----|
+//!   prints the id           becomes the monitor, by an exec
+//! ```
+//! A start that fails is told by the child itself, which has the command's standard error still; the
+//! command then only ends with the child's code. The exec gives the monitor a fresh small memory, and
+//! leaves it the container's parent.
+
+use std::convert::Infallible;
+use std::os::fd::{AsFd, OwnedFd};
+
+use anyhow::Context;
+use mybox_store::{Image, Stack, Store};
+
+use super::monitor::{Handover, Streams};
+use super::prepare::Who;
+use super::stdio::{Pipes, Stdio};
+use super::supervise::{self, Executed};
+use super::{Asked, RunFailed, Up, bring_up, create, monitor, undo_start};
+use crate::container::claim::INPUT;
+use crate::container::events::{self, Event};
+use crate::container::{Claim, ContainerId, Places, Record};
+use crate::kernel::process::{self, Side, SingleThreaded};
+use crate::kernel::socket::{self, End, Listener};
+use crate::plan::RunRequest;
+
+/// What became of a start.
+#[derive(Debug)]
+pub enum Detached {
+    /// The command was executed.
+    Started(ContainerId),
+    /// It was not; why has been told. This is the exit code.
+    Failed(u8),
+}
+
+/// Runs a new container in the background.
+pub fn run(
+    places: &Places,
+    store: &Store,
+    image: &Image,
+    request: &RunRequest,
+    note: &mut dyn FnMut(&str),
+) -> Result<Detached, RunFailed> {
+    let asked = Asked {
+        places,
+        store,
+        image,
+        request,
+    };
+    in_a_child(|command| start_here(asked, Who::New, Some(command), note))
+}
+
+/// Starts a container that is there.
+pub fn start(
+    places: &Places,
+    store: &Store,
+    record: &Record,
+    note: &mut dyn FnMut(&str),
+) -> Result<Detached, RunFailed> {
+    let (image, request) = made_of(places, store, record)?;
+    let asked = Asked {
+        places,
+        store,
+        image: &image,
+        request: &request,
+    };
+    let who = Who::There(record.id.clone(), record.name.clone());
+    in_a_child(|command| start_here(asked, who, Some(command), note))
+}
+
+/// Starts a container again whose monitor we are.
+pub(super) fn again(
+    places: &Places,
+    claim: Claim,
+    record: &Record,
+) -> Result<Infallible, RunFailed> {
+    let store = Store::open(&places.root).map_err(anyhow::Error::from)?;
+    let (image, request) = made_of(places, &store, record)?;
+    let asked = Asked {
+        places,
+        store: &store,
+        image: &image,
+        request: &request,
+    };
+    let who = Who::Claimed(claim, record.name.clone());
+    start_here(asked, who, None, &mut |_| {})
+}
+
+/// The image and the request of a container.
+fn made_of(places: &Places, store: &Store, record: &Record) -> anyhow::Result<(Image, RunRequest)> {
+    let request = create::read_request(&places.container(&record.id))?;
+    let image = store
+        .find(&record.manifest.to_string())
+        .with_context(|| format!("find the image of container {}", record.name))?;
+    Ok((image, request))
+}
+
+/// Forks; the child does it, and never comes back unless it failed.
+fn in_a_child(
+    start: impl FnOnce(&End) -> Result<Infallible, RunFailed>,
+) -> Result<Detached, RunFailed> {
+    let proof = SingleThreaded::check()?;
+    let (ours, childs) = socket::pair()?;
+    match process::clone_child(&proof, 0, None)? {
+        Side::Child => {
+            drop(ours);
+            rustix::process::setsid().context("start a session")?;
+            match start(&childs)? {}
+        }
+        Side::Parent(child) => {
+            drop(childs);
+            match ours.receive()? {
+                Some(message) => {
+                    let id = String::from_utf8_lossy(&message.bytes);
+                    let id = ContainerId::parse(&id).context("read the id of the container")?;
+                    Ok(Detached::Started(id))
+                }
+                None => Ok(Detached::Failed(told(&child.wait()?))),
+            }
+        }
+    }
+}
+
+/// The code of a child that has said why it failed; one that was killed has not.
+fn told(ended: &process::Ended) -> u8 {
+    match ended {
+        process::Ended::Exited(code) => u8::try_from(*code).unwrap_or(125),
+        process::Ended::Signalled(_) => 125,
+    }
+}
+
+/// All stages up to the executed command; then this process becomes the container's monitor.
+fn start_here(
+    asked: Asked<'_>,
+    who: Who,
+    command: Option<&End>,
+    note: &mut dyn FnMut(&str),
+) -> Result<Infallible, RunFailed> {
+    let mut stdio = if asked.request.terminal {
+        Stdio::Terminal
+    } else {
+        Stdio::Pipes(Pipes::new(asked.request.interactive)?)
+    };
+    let Up {
+        claim,
+        record,
+        plan: _plan,
+        layers,
+        mounts,
+        running,
+        held: ports,
+    } = bring_up(asked, who, &mut stdio, note)?;
+    let Executed { child, terminal } = match supervise::until_executed(running) {
+        Ok(executed) => executed,
+        Err(failed) => {
+            drop(mounts);
+            return Err(undo_start(asked.places, claim, failed));
+        }
+    };
+    events::tell(asked.places, &Event::of_container("start", &record));
+    let streams = match stdio {
+        Stdio::Pipes(pipes) => Streams::Pipes(pipes.output, pipes.input),
+        _ => Streams::Terminal(terminal.context("the container sent no terminal")?),
+    };
+    let listener = Listener::bind(claim.as_fd(), INPUT)?;
+    let layers = layers.into_iter().flat_map(Stack::into_descriptors);
+    let mut held: Vec<OwnedFd> = layers.collect();
+    held.extend(mounts.into_descriptors());
+    held.extend(ports.into_descriptors());
+    let handover = Handover {
+        claim,
+        child,
+        streams,
+        listener,
+        // As Docker has it: what was run in the background reads on.
+        input_ends: !asked.request.detach,
+        held,
+    };
+    if let Some(command) = command {
+        // Whoever does not wait for it any more has gone.
+        let _ = command.send(record.id.as_str().as_bytes(), None);
+    }
+    Ok(monitor::become_monitor(asked.places, handover)?)
+}

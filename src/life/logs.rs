@@ -1,0 +1,82 @@
+//! A container's log while it is being written.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::inotify;
+
+use crate::container::find::{self, State};
+use crate::container::{ContainerId, Places};
+
+/// How often it is asked whether the container runs still, when nothing is written.
+const LOOK: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 200_000_000,
+};
+
+/// Waits for a log to grow.
+#[derive(Debug)]
+pub struct Growth {
+    watch: std::os::fd::OwnedFd,
+}
+
+impl Growth {
+    /// Of the log in this directory.
+    pub fn of(directory: &Path) -> Result<Self> {
+        let flags = inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK;
+        let watch = inotify::init(flags).context("make an inotify instance")?;
+        let events = inotify::WatchFlags::MODIFY | inotify::WatchFlags::CREATE;
+        match inotify::add_watch(&watch, directory, events) {
+            Ok(_) => {}
+            // Nothing was written yet: then only the clock tells.
+            Err(rustix::io::Errno::NOENT) => {}
+            Err(errno) => {
+                return Err(errno).with_context(|| format!("watch {}", directory.display()));
+            }
+        }
+        Ok(Self { watch })
+    }
+
+    /// Waits until something is written, or a moment has gone by.
+    pub fn wait(&self) -> Result<()> {
+        self.wait_with(&[]).map(drop)
+    }
+
+    /// Waits for one of these too; which of them have something.
+    pub(super) fn wait_with(&self, others: &[BorrowedFd<'_>]) -> Result<Vec<bool>> {
+        let mut set = vec![PollFd::new(&self.watch, PollFlags::IN)];
+        let others = others.iter();
+        set.extend(others.map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)));
+        match poll(&mut set, Some(&LOOK)) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(errno) => return Err(errno).context("poll"),
+        }
+        let ready = set[1..].iter().map(|it| !it.revents().is_empty());
+        let ready = ready.collect();
+        self.forget_events()?;
+        Ok(ready)
+    }
+
+    fn forget_events(&self) -> Result<()> {
+        let mut events = [0; 4096];
+        loop {
+            match rustix::io::read(&self.watch, &mut events) {
+                Ok(0) | Err(rustix::io::Errno::AGAIN) => return Ok(()),
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(errno) => return Err(io::Error::from(errno)).context("read inotify"),
+            }
+        }
+    }
+}
+
+/// Whether more may be written: it runs, or will again.
+pub fn goes_on(places: &Places, id: &ContainerId) -> Result<bool> {
+    let container = find::again(places, id)?;
+    let goes_on = |state| !matches!(state, State::Created | State::Exited);
+    // Between two starts nothing runs for a moment; the monitor is there.
+    let monitored = || places.live_container(id).exists();
+    Ok(container.is_some_and(|container| goes_on(container.state)) || monitored())
+}

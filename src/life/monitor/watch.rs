@@ -1,0 +1,181 @@
+//! While a container runs: what it writes goes to the log, signals to it, its end is seen.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use anyhow::{Context, Result};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+
+use super::Monitor;
+use super::handover::Streams;
+use super::input::Input;
+use crate::container::events::nanoseconds_now;
+use crate::container::log::{LONGEST, Stream, Writer};
+use crate::kernel::process::Child;
+use crate::kernel::raw;
+use crate::kernel::socket::Listener;
+use crate::life::supervise;
+
+const AT_ONCE: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 0,
+};
+
+/// Where output comes from, and what it is.
+pub(super) struct Source {
+    fd: OwnedFd,
+    stream: Stream,
+}
+
+/// Stays until the container's first process has ended and all it wrote is in the log.
+pub(super) fn until_the_end(
+    monitor: &mut Monitor,
+    child: &Child,
+    mut sources: Vec<Source>,
+    mut input: Input,
+) -> Result<()> {
+    let mut buffer = vec![0; LONGEST];
+    loop {
+        let ready = wait(monitor, child, &sources, &input)?;
+        if ready.signal {
+            while let Some(number) = monitor.signals.next()? {
+                forward(child, number)?;
+            }
+        }
+        take(&mut sources, &ready.sources, &mut monitor.log, &mut buffer);
+        input.take(&ready.typed)?;
+        if let (true, Some(checker)) = (ready.check && !ready.ended, &mut monitor.checker) {
+            checker.attend();
+            // Little of what a check takes is needed until the next one.
+            if let Err(error) = raw::forget_own_code() {
+                tracing::debug!("memory is not given back: {error}");
+            }
+        }
+        // Its other processes have ended with it: what they wrote is in the pipes.
+        if ready.ended {
+            monitor.checker = None;
+            return drain(&mut sources, &mut monitor.log, &mut buffer);
+        }
+    }
+}
+
+/// What is to be watched of a container's streams.
+pub(super) fn sources(
+    listener: Listener,
+    streams: Streams,
+    input_ends: bool,
+) -> Result<(Vec<Source>, Input)> {
+    let source = |fd, stream| Source { fd, stream };
+    let (sources, to, terminal) = match streams {
+        Streams::Terminal(master) => {
+            let to = master.try_clone().context("share the terminal")?;
+            (vec![source(master, Stream::Stdout)], Some(to), true)
+        }
+        Streams::Pipes([output, error], to) => {
+            let sources = vec![
+                source(output, Stream::Stdout),
+                source(error, Stream::Stderr),
+            ];
+            (sources, to, false)
+        }
+    };
+    let ends = input_ends && !terminal;
+    Ok((sources, Input::new(listener, to, terminal, ends)?))
+}
+
+/// What the loop has to look at.
+struct Ready {
+    signal: bool,
+    ended: bool,
+    /// Something of the health checks.
+    check: bool,
+    /// In the order of the sources.
+    sources: Vec<bool>,
+    /// In the order of [`Input::readable`].
+    typed: Vec<bool>,
+}
+
+fn wait(monitor: &Monitor, child: &Child, sources: &[Source], input: &Input) -> Result<Ready> {
+    let typed = input.readable();
+    let mut fds = vec![monitor.signals.as_fd(), child.pidfd.as_fd()];
+    fds.extend(sources.iter().map(|source| source.fd.as_fd()));
+    fds.extend(&typed);
+    fds.extend(monitor.checker.as_ref().map(AsFd::as_fd));
+    let ready = look(&fds, input.writable(), None)?;
+    let (ours, rest) = ready.split_at(2);
+    let (of_sources, rest) = rest.split_at(sources.len());
+    let (of_typed, of_checks) = rest.split_at(typed.len());
+    Ok(Ready {
+        signal: ours[0],
+        ended: ours[1],
+        sources: of_sources.to_vec(),
+        typed: of_typed.to_vec(),
+        check: of_checks.contains(&true),
+    })
+}
+
+/// Waits until one of them can be read, or `room` can be written to; which of the first can be read.
+fn look(
+    fds: &[BorrowedFd<'_>],
+    room: Option<BorrowedFd<'_>>,
+    timeout: Option<&Timespec>,
+) -> Result<Vec<bool>> {
+    let readable = fds.iter();
+    let readable = readable.map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN));
+    let writable = room.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::OUT));
+    let mut set: Vec<PollFd<'_>> = readable.chain(writable).collect();
+    match poll(&mut set, timeout) {
+        Ok(_) => Ok(set[..fds.len()]
+            .iter()
+            .map(|it| !it.revents().is_empty())
+            .collect()),
+        Err(Errno::INTR) => Ok(vec![false; fds.len()]),
+        Err(errno) => Err(errno).context("poll"),
+    }
+}
+
+/// One read of each source that has something; those that have ended go.
+fn take(sources: &mut Vec<Source>, ready: &[bool], log: &mut Writer, buffer: &mut [u8]) {
+    let mut number = 0;
+    sources.retain(|source| {
+        let is_ready = ready.get(number).copied().unwrap_or(false);
+        number += 1;
+        !is_ready || read(source, log, buffer)
+    });
+}
+
+/// Whether there can be more.
+fn read(source: &Source, log: &mut Writer, buffer: &mut [u8]) -> bool {
+    match rustix::io::read(&source.fd, &mut *buffer) {
+        Err(Errno::INTR | Errno::AGAIN) => true,
+        // EIO: nobody has the terminal's other side open any more.
+        Ok(0) | Err(_) => false,
+        Ok(count) => {
+            log.write(source.stream, &buffer[..count], nanoseconds_now());
+            true
+        }
+    }
+}
+
+/// What is there still. A process outside of the container may have a pipe open, and write on: it
+/// is not waited for.
+fn drain(sources: &mut Vec<Source>, log: &mut Writer, buffer: &mut [u8]) -> Result<()> {
+    loop {
+        let fds: Vec<BorrowedFd<'_>> = sources.iter().map(|it| it.fd.as_fd()).collect();
+        let ready = look(&fds, None, Some(&AT_ONCE))?;
+        if !ready.contains(&true) {
+            return Ok(());
+        }
+        take(sources, &ready, log, buffer);
+    }
+}
+
+fn forward(child: &Child, number: i32) -> Result<()> {
+    match number {
+        libc::SIGCHLD | libc::SIGPIPE | libc::SIGURG | libc::SIGWINCH | libc::SIGHUP => Ok(()),
+        number => match raw::signal(number) {
+            Some(signal) => supervise::forward(child.pid, signal, |it| child.signal(it)).map(drop),
+            None => Ok(()),
+        },
+    }
+}

@@ -1,0 +1,118 @@
+//! A container asked to end, and made to if it does not.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use super::supervise;
+use super::target::Target;
+use crate::container::events::{self, Event};
+use crate::container::find::{self, Container, State};
+use crate::container::{Claim, ContainerId, Places};
+use crate::kernel::cgroup::freeze;
+use crate::kernel::raw;
+
+/// What a container has if neither the user nor the image says.
+const DEFAULT_TIMEOUT: u64 = 10;
+/// How long a monitor may take to give up starting its container again.
+const MONITOR_TAKES: Duration = Duration::from_secs(20);
+
+/// How long the start or the teardown of a container may take.
+const CHANGE_TAKES: Duration = Duration::from_secs(10);
+const LOOK: Duration = Duration::from_millis(5);
+
+/// How a container is to be stopped.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct How {
+    /// The signal that asks it; the container's own if none is given.
+    pub signal: Option<i32>,
+    /// Seconds that it has; the container's own if none are given.
+    pub timeout: Option<Timeout>,
+}
+
+/// How long a container has to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Timeout {
+    /// Seconds.
+    After(u64),
+    /// As long as it takes.
+    Never,
+}
+
+/// Ends a container; when this returns it has ended and its monitor will not start it again. One that
+/// has ended already is left as it is.
+pub fn stop(places: &Places, container: Container, how: How) -> Result<()> {
+    let Some(container) = settled(places, container)? else {
+        return Ok(());
+    };
+    match container.state {
+        State::Created | State::Exited => return Ok(()),
+        State::Restarting | State::Changing => return leave_ended(places, &container.record.id),
+        State::Running => {}
+    }
+    let record = &container.record;
+    Claim::ask_to_stop(places, &record.id).context("ask the monitor to stop")?;
+    let own = Timeout::After(record.stop_timeout.unwrap_or(DEFAULT_TIMEOUT));
+    let timeout = match how.timeout.unwrap_or(own) {
+        Timeout::After(seconds) => Some(Duration::from_secs(seconds)),
+        Timeout::Never => None,
+    };
+    let target = Target::of(container)?;
+    let number = how.signal.unwrap_or_else(|| target.stop_signal());
+    let signal = raw::signal(number).with_context(|| format!("{number} is no signal"))?;
+    let process = &target.process;
+    target.tell_signal(places, number);
+    supervise::forward(process.pid, signal, |signal| process.signal(signal))?;
+    freeze::thaw(&target.record.cgroups)?;
+    if process.wait_gone(timeout)? {
+        target.wait_for_record(places)?;
+    } else {
+        target.signal(places, libc::SIGKILL)?;
+    }
+    events::tell(places, &Event::of_container("stop", &target.record));
+    Ok(())
+}
+
+/// Ends a container at once.
+pub fn kill(places: &Places, container: Container) -> Result<()> {
+    let Some(container) = settled(places, container)? else {
+        return Ok(());
+    };
+    match container.state {
+        State::Created | State::Exited => Ok(()),
+        State::Restarting | State::Changing => leave_ended(places, &container.record.id),
+        State::Running => Target::of(container)?.signal(places, libc::SIGKILL),
+    }
+}
+
+/// The container when it has been started or taken down, should it be in the middle of that; `None` if
+/// it has gone meanwhile.
+pub fn settled(places: &Places, container: Container) -> Result<Option<Container>> {
+    let deadline = Instant::now() + CHANGE_TAKES;
+    let mut container = container;
+    while container.state == State::Changing && Instant::now() < deadline {
+        std::thread::sleep(LOOK);
+        match find::again(places, &container.record.id)? {
+            Some(again) => container = again,
+            None => return Ok(None),
+        }
+    }
+    Ok(Some(container))
+}
+
+/// Keeps a monitor from starting its container again.
+fn leave_ended(places: &Places, id: &ContainerId) -> Result<()> {
+    Claim::ask_to_stop(places, id).context("ask the monitor to stop")?;
+    let live = places.live_container(id);
+    let deadline = Instant::now() + MONITOR_TAKES;
+    while live.exists() {
+        if Instant::now() > deadline {
+            bail!(
+                "the monitor of container {} does not let go of it",
+                id.short()
+            );
+        }
+        std::thread::sleep(LOOK);
+    }
+    Ok(())
+}

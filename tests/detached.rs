@@ -1,0 +1,493 @@
+//! Containers that run on without the command that started them: their logs, their end, and what
+//! becomes of them when something dies.
+
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal};
+use serde_json::Value;
+
+use crate::harness::{Cmd, Running, Sandbox, Terminal};
+
+/// How long something that is sure to come may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+#[track_caller]
+fn detached(sandbox: &Sandbox, name: &str, flags: &[&str], command: &[&str]) -> String {
+    let run = background(sandbox).args(["--name", name]).args(flags);
+    let run = run.args(["tiny", "probe"]).args(command).run().ok();
+    run.line()
+}
+
+fn background(sandbox: &Sandbox) -> Cmd {
+    sandbox.mybox(["run", "-d", "--network", "none"])
+}
+
+/// What `ps -a` knows of a container; `None` if there is none of this name.
+#[track_caller]
+pub(crate) fn known(sandbox: &Sandbox, name: &str) -> Option<Value> {
+    let rows = sandbox.mybox(["ps", "-a", "--json"]).run().ok();
+    let rows = rows.stdout_json();
+    let rows = rows.as_array().expect("an array");
+    rows.iter().find(|row| row["name"] == name).cloned()
+}
+
+#[track_caller]
+pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "it never came: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[track_caller]
+fn until_state(sandbox: &Sandbox, name: &str, state: &str) {
+    until(state, || {
+        known(sandbox, name).is_some_and(|row| row["state"] == state)
+    });
+}
+
+#[track_caller]
+pub(crate) fn remove(sandbox: &Sandbox, name: &str) {
+    drop(sandbox.mybox(["rm", "-f", name]).run().ok());
+}
+
+/// The monitor of the one container that runs.
+pub(crate) fn monitor(sandbox: &Sandbox) -> Pid {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", sandbox.container_pid()));
+    let stat = stat.expect("its first process");
+    let (_, fields) = stat.rsplit_once(") ").expect("a stat line");
+    let parent = fields.split(' ').nth(1).and_then(|word| word.parse().ok());
+    Pid::from_raw(parent.expect("its parent")).expect("a pid")
+}
+
+#[test]
+fn run_d_prints_the_id_and_leaves_a_container_that_runs() {
+    let sandbox = Sandbox::tiny("detach");
+    let id = detached(&sandbox, "web", &[], &["say", "out:up", "sleep:600"]);
+    assert_eq!(id.len(), 64);
+    let row = known(&sandbox, "web").expect("a row");
+    assert_eq!((&row["state"], &row["id"]), (&"running".into(), &id.into()));
+    until("its word", || {
+        sandbox.mybox(["logs", "web"]).run().ok().stdout() == "up\n"
+    });
+    let refused = sandbox.mybox(["rm", "web"]).run().code(1);
+    drop(refused.says("stop it, or use rm --force"));
+    drop(sandbox.mybox(["stop", "-t", "0", "web"]).run().ok());
+    let row = known(&sandbox, "web").expect("a row");
+    assert_eq!(
+        (&row["state"], &row["ending"]["code"]),
+        (&"exited".into(), &137.into())
+    );
+    sandbox.assert_nothing_runs();
+    remove(&sandbox, "web");
+    assert!(known(&sandbox, "web").is_none());
+}
+
+#[test]
+fn a_command_that_cannot_be_executed_is_the_error_of_run_d() {
+    let sandbox = Sandbox::tiny("detach-fail");
+    let run = sandbox
+        .run(["-d", "--name", "bad", "tiny", "no-such"])
+        .run();
+    drop(run.code(127).says("no-such"));
+    assert!(known(&sandbox, "bad").is_none());
+    let run = background(&sandbox).args(["tiny", "/etc"]).run();
+    drop(run.code(126));
+    sandbox.assert_nothing_runs();
+}
+
+#[test]
+fn streams_are_kept_apart_and_in_order() {
+    let sandbox = Sandbox::tiny("streams");
+    let steps = [
+        "say",
+        "out:one",
+        "sleep:0.1",
+        "err:two",
+        "sleep:0.1",
+        "out:three",
+    ];
+    detached(&sandbox, "both", &[], &steps);
+    until_state(&sandbox, "both", "exited");
+    let logs = sandbox.mybox(["logs", "both"]).run().ok();
+    assert_eq!(logs.stdout(), "one\nthree\n");
+    assert_eq!(logs.stderr(), "two\n");
+    let last = sandbox.mybox(["logs", "-n", "1", "-t", "both"]).run().ok();
+    let line = last.line();
+    let (time, text) = line.split_once(' ').expect("a time");
+    assert_eq!(
+        (text, time.len(), &time[10..11]),
+        ("three", 30, "T"),
+        "{line}"
+    );
+    let none = sandbox.mybox(["logs", "--since", "2099-01-01T00:00:00Z", "both"]);
+    assert_eq!(none.run().ok().stdout(), "");
+    remove(&sandbox, "both");
+}
+
+#[test]
+fn logs_are_followed_to_the_end() {
+    let sandbox = Sandbox::tiny("follow");
+    detached(
+        &sandbox,
+        "talker",
+        &[],
+        &["say", "out:first", "sleep:0.7", "out:last"],
+    );
+    let follow = sandbox.mybox(["logs", "-f", "talker"]).spawn();
+    follow.wait_for("first");
+    assert_eq!(follow.wait().ok().stdout(), "first\nlast\n");
+    remove(&sandbox, "talker");
+}
+
+/// More than is kept: what is followed is whole, what is kept is the end.
+#[test]
+fn nothing_of_a_flood_is_lost() {
+    const LINES: u64 = 200_000;
+    let sandbox = Sandbox::tiny("flood");
+    detached(&sandbox, "flood", &[], &["lines", &LINES.to_string()]);
+    until_state(&sandbox, "flood", "exited");
+    let logs = sandbox.mybox(["logs", "flood"]).run().ok().stdout();
+    let numbers: Vec<u64> = logs
+        .lines()
+        .map(|line| {
+            line.split(' ')
+                .nth(1)
+                .expect("a number")
+                .parse()
+                .expect("a number")
+        })
+        .collect();
+    assert_eq!(numbers.len() as u64, LINES);
+    assert!(numbers.iter().copied().eq(0..LINES));
+    let tail = sandbox.mybox(["logs", "--tail", "2", "flood"]).run().ok();
+    assert_eq!(tail.stdout().lines().count(), 2);
+    remove(&sandbox, "flood");
+}
+
+#[test]
+fn a_container_is_created_started_and_started_again_with_what_it_changed() {
+    let sandbox = Sandbox::tiny("again");
+    let create = sandbox.mybox([
+        "create",
+        "--name",
+        "kept",
+        "tiny",
+        "probe",
+        "say",
+        "out:hello",
+    ]);
+    let id = create.run().ok().line();
+    assert_eq!(known(&sandbox, "kept").expect("a row")["state"], "created");
+    for _ in 0..2 {
+        assert_eq!(
+            sandbox.mybox(["start", &id[..12]]).run().ok().line(),
+            id[..12]
+        );
+        until_state(&sandbox, "kept", "exited");
+    }
+    let logs = sandbox.mybox(["logs", "kept"]).run().ok();
+    assert_eq!(logs.stdout(), "hello\nhello\n");
+    remove(&sandbox, "kept");
+
+    let write = sandbox.mybox([
+        "run",
+        "--network",
+        "none",
+        "--name",
+        "writer",
+        "tiny",
+        "probe",
+        "write",
+        "/kept",
+        "by the first",
+    ]);
+    drop(write.run().ok());
+    drop(sandbox.mybox(["start", "writer"]).run().ok());
+    until_state(&sandbox, "writer", "exited");
+    remove(&sandbox, "writer");
+}
+
+#[test]
+fn stop_asks_with_the_containers_own_signal() {
+    let sandbox = Sandbox::tiny("stop-signal");
+    detached(
+        &sandbox,
+        "polite",
+        &["--stop-signal", "USR1"],
+        &["trap", "USR1"],
+    );
+    until("its handler", || {
+        let logs = sandbox.mybox(["logs", "polite"]).run().ok().stdout();
+        logs.contains("ready")
+    });
+    drop(sandbox.mybox(["stop", "polite"]).run().ok());
+    let row = known(&sandbox, "polite").expect("a row");
+    assert_eq!(row["ending"]["code"], 0);
+    let logs = sandbox.mybox(["logs", "polite"]).run().ok().stdout();
+    assert!(logs.contains("SIGUSR1"), "{logs}");
+    remove(&sandbox, "polite");
+}
+
+#[test]
+fn a_container_that_fails_is_started_again_as_often_as_its_policy_says() {
+    let sandbox = Sandbox::tiny("restart");
+    let policy = ["--restart", "on-failure:2"];
+    detached(&sandbox, "flaky", &policy, &["say", "out:try", "exit:3"]);
+    until_state(&sandbox, "flaky", "exited");
+    let logs = sandbox.mybox(["logs", "flaky"]).run().ok();
+    assert_eq!(logs.stdout(), "try\ntry\ntry\n");
+    let row = known(&sandbox, "flaky").expect("a row");
+    assert_eq!(
+        (&row["ending"]["code"], &row["restartCount"]),
+        (&3.into(), &2.into())
+    );
+    // Somebody who starts it gives it all its tries again.
+    drop(sandbox.mybox(["start", "flaky"]).run().ok());
+    until("all tries", || {
+        let logs = sandbox.mybox(["logs", "flaky"]).run().ok().stdout();
+        logs == "try\n".repeat(6)
+    });
+    until_state(&sandbox, "flaky", "exited");
+    assert_eq!(known(&sandbox, "flaky").expect("a row")["restartCount"], 2);
+    remove(&sandbox, "flaky");
+    sandbox.assert_nothing_runs();
+}
+
+#[test]
+fn what_is_stopped_stays_stopped_whatever_its_policy() {
+    let sandbox = Sandbox::tiny("stay-stopped");
+    detached(
+        &sandbox,
+        "always",
+        &["--restart", "always"],
+        &["say", "out:up", "sleep:0.05"],
+    );
+    until("a second run", || {
+        let logs = sandbox.mybox(["logs", "always"]).run().ok().stdout();
+        logs.lines().count() > 1
+    });
+    drop(sandbox.mybox(["stop", "always"]).run().ok());
+    let row = known(&sandbox, "always").expect("a row");
+    assert_eq!(
+        (&row["state"], &row["stopped"]),
+        (&"exited".into(), &true.into())
+    );
+    sandbox.assert_nothing_runs();
+    remove(&sandbox, "always");
+}
+
+#[test]
+fn a_kill_with_the_stop_signal_keeps_it_down_and_another_signal_does_not() {
+    let sandbox = Sandbox::tiny("kill-restart");
+    let ready = |name: &str, times: usize| {
+        until("its handlers", || {
+            let logs = sandbox.mybox(["logs", name]).run().ok().stdout();
+            logs.matches("ready").count() == times
+        });
+    };
+    let always = ["--restart", "always"];
+    detached(&sandbox, "down", &always, &["trap", "TERM"]);
+    ready("down", 1);
+    drop(sandbox.mybox(["kill", "-s", "TERM", "down"]).run().ok());
+    until_state(&sandbox, "down", "exited");
+    let row = known(&sandbox, "down").expect("a row");
+    assert_eq!(
+        (&row["stopped"], &row["restartCount"]),
+        (&true.into(), &0.into())
+    );
+    remove(&sandbox, "down");
+
+    detached(&sandbox, "back", &always, &["trap", "TERM", "USR1"]);
+    ready("back", 1);
+    drop(sandbox.mybox(["kill", "-s", "USR1", "back"]).run().ok());
+    ready("back", 2);
+    remove(&sandbox, "back");
+}
+
+#[test]
+fn a_log_is_as_large_as_its_options_say() {
+    let sandbox = Sandbox::tiny("log-opt");
+    let few = ["--log-opt", "max-size=10k", "--log-opt", "max-file=2"];
+    let id = detached(&sandbox, "small", &few, &["lines", "5000"]);
+    until_state(&sandbox, "small", "exited");
+    let logs = sandbox.root().join("containers").join(id).join("logs");
+    let files = std::fs::read_dir(logs).expect("its log");
+    let sizes: Vec<u64> = files
+        .map(|file| file.expect("a file").metadata().expect("metadata").len())
+        .collect();
+    assert!(
+        sizes.len() == 2 && sizes.iter().all(|size| *size <= 10_000),
+        "{sizes:?}"
+    );
+    let tail = sandbox.mybox(["logs", "-n", "1", "small"]).run().ok();
+    assert!(tail.line().contains("000000004999"));
+    // A start goes by what was asked for.
+    drop(sandbox.mybox(["start", "small"]).run().ok());
+    remove(&sandbox, "small");
+    let refused = |flags: [&str; 2], text| {
+        let run = background(&sandbox)
+            .args(flags)
+            .args(["tiny", "true"])
+            .run();
+        drop(run.code(125).says(text));
+    };
+    refused(["--log-driver", "syslog"], "not built yet");
+    refused(["--log-opt", "compress=true"], "max-size=SIZE and max-file");
+}
+
+#[test]
+fn a_monitor_that_is_killed_takes_its_container_along_and_start_all_brings_it_back() {
+    let sandbox = Sandbox::tiny("killed");
+    detached(
+        &sandbox,
+        "victim",
+        &["--restart", "always"],
+        &["sleep", "600"],
+    );
+    rustix::process::kill_process(monitor(&sandbox), Signal::KILL).expect("kill the monitor");
+    until("its end", || {
+        known(&sandbox, "victim").is_some_and(|row| row["ending"]["code"] == 137)
+    });
+    sandbox.assert_nothing_runs();
+    assert_eq!(
+        sandbox.mybox(["start", "--all"]).run().ok().line(),
+        "victim"
+    );
+    assert_eq!(
+        known(&sandbox, "victim").expect("a row")["state"],
+        "running"
+    );
+    remove(&sandbox, "victim");
+    sandbox.assert_nothing_runs();
+}
+
+#[test]
+fn with_rm_nothing_is_left_at_the_end() {
+    let sandbox = Sandbox::tiny("detach-rm");
+    detached(&sandbox, "brief", &["--rm"], &["say", "out:x"]);
+    until("its removal", || known(&sandbox, "brief").is_none());
+    sandbox.assert_nothing_runs();
+}
+
+#[test]
+fn a_cid_file_names_the_container_or_is_not_there() {
+    let sandbox = Sandbox::tiny("cidfile");
+    let file = sandbox.scratch().join("cid");
+    let path = file.to_str().expect("UTF-8");
+    let run = background(&sandbox)
+        .args(["--cidfile", path, "tiny", "no-such"])
+        .run();
+    drop(run.code(127));
+    assert!(!file.exists());
+    let id = detached(&sandbox, "named", &["--cidfile", path], &["true"]);
+    assert_eq!(std::fs::read_to_string(&file).expect("the file"), id);
+    let again = background(&sandbox)
+        .args(["--cidfile", path, "tiny", "probe", "true"])
+        .run();
+    drop(again.code(125).says("cid file"));
+    remove(&sandbox, "named");
+}
+
+#[test]
+fn many_start_at_once_and_all_are_stopped_and_removed() {
+    const MANY: usize = 12;
+    let sandbox = Sandbox::tiny("many-detached");
+    let names: Vec<String> = (0..MANY).map(|number| format!("one-{number}")).collect();
+    let starts: Vec<Running> = names
+        .iter()
+        .map(|name| {
+            let run = sandbox.mybox(["run", "-d", "--name", name, "tiny", "probe", "sleep", "600"]);
+            run.spawn()
+        })
+        .collect();
+    for start in starts {
+        drop(start.wait().ok());
+    }
+    let rows = sandbox.mybox(["ps", "--json"]).run().ok().stdout_json();
+    let rows = rows.as_array().expect("an array").clone();
+    let addresses: std::collections::BTreeSet<String> =
+        rows.iter().map(|row| row["address"].to_string()).collect();
+    assert_eq!((rows.len(), addresses.len()), (MANY, MANY));
+    let stop = sandbox.mybox(["stop", "-t", "0"]).args(&names);
+    assert_eq!(stop.run().ok().stdout().lines().count(), MANY);
+    drop(sandbox.mybox(["rm"]).args(&names).run().ok());
+    sandbox.assert_nothing_runs();
+}
+
+#[test]
+fn what_a_terminal_shows_is_logged() {
+    let sandbox = Sandbox::tiny("detach-tty");
+    detached(&sandbox, "tty", &["-t"], &["say", "out:on a terminal"]);
+    until_state(&sandbox, "tty", "exited");
+    let logs = sandbox.mybox(["logs", "tty"]).run().ok();
+    assert_eq!(logs.stdout(), "on a terminal\r\n");
+    remove(&sandbox, "tty");
+}
+
+#[test]
+fn what_is_typed_reaches_the_container_and_what_it_says_comes_back() {
+    let sandbox = Sandbox::tiny("attach");
+    let create = sandbox.mybox(["create", "-i", "--network", "none", "--name", "echo"]);
+    drop(create.args(["tiny", "probe", "cat"]).run().ok());
+    let start = sandbox
+        .mybox(["start", "-ai", "echo"])
+        .stdin("hello\n")
+        .run();
+    // The end of what is typed is the end of what it reads.
+    assert_eq!(start.ok().stdout(), "hello\n");
+    remove(&sandbox, "echo");
+
+    detached(&sandbox, "stays", &["-i"], &["cat"]);
+    let mut attached = sandbox.mybox(["attach", "stays"]).spawn();
+    attached.send(
+        b"typed
+",
+    );
+    attached.wait_for("typed");
+    drop(sandbox.mybox(["stop", "-t", "0", "stays"]).run().ok());
+    drop(attached.wait().code(137));
+    remove(&sandbox, "stays");
+}
+
+#[test]
+fn start_attached_shows_all_and_ends_with_the_containers_code() {
+    let sandbox = Sandbox::tiny("start-attached");
+    let steps = [
+        "tiny",
+        "probe",
+        "say",
+        "out:one",
+        "err:two",
+        "sleep:0.2",
+        "exit:4",
+    ];
+    let create = sandbox.mybox(["create", "--network", "none", "--name", "told"]);
+    drop(create.args(steps).run().ok());
+    for _ in 0..2 {
+        let start = sandbox.mybox(["start", "-a", "told"]).run().code(4);
+        assert_eq!(
+            (start.stdout(), start.stderr()),
+            ("one\n".into(), "two\n".into())
+        );
+    }
+    remove(&sandbox, "told");
+}
+
+#[test]
+fn the_detach_keys_leave_a_container_that_runs_on() {
+    let sandbox = Sandbox::tiny("detach-keys");
+    detached(&sandbox, "shell", &["-it"], &["cat"]);
+    let attach = sandbox.mybox(["attach", "shell"]);
+    let mut attached = Terminal::new(24, 80).spawn(attach);
+    let untouched = Terminal::new(24, 80).settings();
+    until("raw mode", || attached.terminal().settings() != untouched);
+    attached.send("typed\n");
+    attached.read_until("typed");
+    attached.send("\x10\x11");
+    let (code, _, _) = attached.wait();
+    assert_eq!(code, 0);
+    assert_eq!(known(&sandbox, "shell").expect("a row")["state"], "running");
+    remove(&sandbox, "shell");
+}
