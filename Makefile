@@ -21,10 +21,10 @@ lint:
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 
-# Start-up and pull time beside crun, runc, podman and docker, those that are installed. In a network
-# namespace of its own, since podman leaves its bridge and its firewall rules behind.
+# Start-up and pull time beside crun, runc, podman and docker. In a network namespace of its own, since
+# podman and docker leave their bridges and their firewall rules behind.
 bench:
-	fixtures/install-tools.sh test
+	fixtures/install-tools.sh bench
 	cargo build --release --locked
 	unshare --net cargo bench --locked --offline --bench start
 	unshare --net cargo bench --locked --offline --bench many

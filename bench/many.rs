@@ -3,12 +3,17 @@
 //! background (`run -d`), with an image, an overlay and a bridge; what counts is the time until the
 //! last command has returned. The containers are removed before the next round, uncounted.
 //!
-//! `cargo bench --bench many [-- ROUNDS]`. The candidates take turns; the table has medians.
+//! `cargo bench --bench many [-- ROUNDS]`. The candidates take turns; the table has medians. Run it in
+//! a network namespace of its own, as `make bench` does.
+
+mod peers;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
+
+use peers::{Docker, Network, PODMAN_RUN, find, quietly, run};
 
 /// How many at once.
 const AT_ONCE: [usize; 4] = [1, 4, 16, 64];
@@ -22,7 +27,6 @@ struct Candidate {
     prefix: Prefix,
     /// What `run` takes beside the words that all know.
     flags: &'static [&'static str],
-    image: &'static str,
     /// Containers in a second, by round, for each of [`AT_ONCE`].
     rates: [Vec<f64>; AT_ONCE.len()],
 }
@@ -34,7 +38,8 @@ fn main() {
     let place = Place::new();
     let mut candidates = vec![place.mybox()];
     candidates.extend(place.podman());
-    candidates.extend(place.docker());
+    let daemon = Docker::start(&place.dir.join("docker"), Network::Bridge);
+    candidates.extend(daemon.as_ref().and_then(|daemon| place.docker(daemon)));
     for _ in 0..rounds {
         for (number, at_once) in AT_ONCE.into_iter().enumerate() {
             for candidate in &mut candidates {
@@ -44,22 +49,16 @@ fn main() {
         }
     }
     print_table(&mut candidates, rounds);
-    drop(candidates);
+    drop(daemon);
     place.clean_up();
 }
 
 impl Candidate {
-    fn new(
-        name: &'static str,
-        flags: &'static [&'static str],
-        image: &'static str,
-        prefix: Prefix,
-    ) -> Self {
+    fn new(name: &'static str, flags: &'static [&'static str], prefix: Prefix) -> Self {
         Self {
             name,
             prefix,
             flags,
-            image,
             rates: Default::default(),
         }
     }
@@ -83,7 +82,7 @@ impl Candidate {
     fn start(&self, name: &str) -> Child {
         let mut command = (self.prefix)();
         command.args(["run", "-d", "--name", name]).args(self.flags);
-        command.args([self.image, "/bin/sleep", "600"]);
+        command.args(["bench", "/bin/sleep", "600"]);
         command.stdin(Stdio::null()).stdout(Stdio::null());
         command.spawn().expect("start a container")
     }
@@ -92,13 +91,13 @@ impl Candidate {
     fn works(self) -> Option<Self> {
         let mut command = (self.prefix)();
         command.args(["run", "--rm"]).args(self.flags);
-        let output = command.args([self.image, "/bin/true"]).output().ok()?;
-        if output.status.success() {
-            return Some(self);
+        match quietly(command.args(["bench", "/bin/true"])) {
+            Ok(()) => Some(self),
+            Err(reason) => {
+                eprintln!("{} is left out: {reason}", self.name);
+                None
+            }
         }
-        let reason = String::from_utf8_lossy(&output.stderr);
-        eprintln!("{} is left out: {}", self.name, reason.trim_end());
-        None
     }
 }
 
@@ -109,104 +108,38 @@ struct Place {
 }
 
 impl Place {
-    /// A root filesystem of one static program.
     fn new() -> Self {
         let dir = std::env::temp_dir().join(format!("mybox-many-{}", std::process::id()));
-        let rootfs = dir.join("rootfs");
-        fs::create_dir_all(rootfs.join("bin")).expect("make a directory for the benchmark");
-        fs::create_dir_all(rootfs.join("etc")).expect("make a directory for the benchmark");
-        let busybox = find("busybox").expect("busybox: apt-get install busybox-static");
-        for name in ["sleep", "true"] {
-            fs::copy(&busybox, rootfs.join("bin").join(name)).expect("copy busybox");
-        }
-        let tar = dir.join("image.tar");
-        run(Command::new("tar")
-            .arg("-C")
-            .arg(&rootfs)
-            .arg("-cf")
-            .arg(&tar)
-            .arg("."));
+        let tar = peers::busybox_tar(&dir, &["sleep", "true"]);
         Self { dir, tar }
     }
 
     fn mybox(&self) -> Candidate {
         let dir = self.dir.clone();
-        let prefix = move || {
-            let mut command = Command::new(env!("CARGO_BIN_EXE_mybox"));
-            command.env("MYBOX_ROOT", dir.join("root"));
-            command.env("MYBOX_RUN_ROOT", dir.join("run"));
-            command.env("MYBOX_BRIDGE", "mybox-many");
-            command
-        };
+        let prefix = move || peers::mybox(&dir);
         run(prefix().arg("import").arg(&self.tar).arg("bench"));
-        Candidate::new("mybox", &[], "bench", Box::new(prefix))
+        Candidate::new("mybox", &[], Box::new(prefix))
     }
 
     fn podman(&self) -> Option<Candidate> {
         find("podman")?;
         let dir = self.dir.clone();
-        let prefix = move || {
-            let mut command = Command::new("podman");
-            command.arg("--root").arg(dir.join("podman"));
-            command.arg("--runroot").arg(dir.join("podman-run"));
-            command.args(["--cgroup-manager", "cgroupfs", "--events-backend", "file"]);
-            // Its default, crun, refuses hosts with hybrid cgroups.
-            command.args(["--runtime", "runc"]);
-            command
-        };
+        let prefix = move || peers::podman(&dir);
         run(prefix().arg("import").arg(&self.tar).arg("bench"));
-        // It raises these by default, which takes a capability that not every root has.
-        let flags = &[
-            "--ulimit",
-            "nofile=1024:1024",
-            "--ulimit",
-            "nproc=1024:1024",
-        ];
-        Candidate::new("podman", flags, "bench", Box::new(prefix)).works()
+        Candidate::new("podman", PODMAN_RUN, Box::new(prefix)).works()
     }
 
-    /// With the daemon that runs, if one does.
-    fn docker(&self) -> Option<Candidate> {
-        find("docker")?;
-        let mut import = Command::new("docker");
-        import.arg("import").arg(&self.tar).arg("mybox-bench");
-        if !import.output().is_ok_and(|output| output.status.success()) {
-            eprintln!("docker is left out: no daemon answers");
-            return None;
-        }
-        Candidate::new(
-            "docker",
-            &[],
-            "mybox-bench",
-            Box::new(|| Command::new("docker")),
-        )
-        .works()
+    fn docker(&self, daemon: &Docker) -> Option<Candidate> {
+        let prefix = daemon.commands();
+        run(prefix().arg("import").arg(&self.tar).arg("bench"));
+        Candidate::new("docker", &[], Box::new(prefix)).works()
     }
 
     fn clean_up(&self) {
-        let prefix = self.mybox().prefix;
-        run(prefix().args(["network", "rm"]));
-        if find("podman").is_some() {
-            let mut reset = Command::new("podman");
-            reset.arg("--root").arg(self.dir.join("podman"));
-            reset.arg("--runroot").arg(self.dir.join("podman-run"));
-            run(reset.args(["system", "reset", "--force"]));
-        }
+        run(peers::mybox(&self.dir).args(["network", "rm"]));
+        peers::reset_podman(&self.dir);
         fs::remove_dir_all(&self.dir).expect("remove the benchmark's directory");
     }
-}
-
-fn run(command: &mut Command) {
-    let output = command.output().expect("start a command");
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{command:?}: {said}");
-}
-
-fn find(program: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path)
-        .map(|dir| dir.join(program))
-        .find(|file| Path::is_file(file))
 }
 
 fn print_table(candidates: &mut [Candidate], rounds: usize) {

@@ -11,23 +11,23 @@
 //! Run it in mount and network namespaces of its own, as `make bench` does.
 
 mod layout;
+mod peers;
 
 use std::fs::{self, File};
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
-use layout::{Layout, run};
+use layout::Layout;
+use peers::{Docker, Network, find, quiet, run, wait_until};
 
 /// Files in each layer. The sizes add up to about 780 MB.
 const LAYERS: [usize; 3] = [40_000, 12_000, 5_000];
 const ROUNDS: usize = 3;
 /// Bytes of the disk that the stores are on: sparse.
 const DISK: u64 = 24 << 30;
-/// How long a daemon may take to answer.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 fn main() {
     let rounds = std::env::args()
@@ -112,7 +112,7 @@ struct Candidate {
     times: Vec<Duration>,
     removals: Vec<Duration>,
     /// Ends when the candidate is dropped.
-    _daemon: Option<Daemon>,
+    _daemon: Option<Docker>,
 }
 
 impl Candidate {
@@ -178,15 +178,9 @@ fn podman(dir: &Path, registry: &Registry) -> Option<Candidate> {
 }
 
 fn docker(dir: &Path, registry: &Registry) -> Option<Candidate> {
-    find("dockerd")?;
-    let daemon = Daemon::dockerd(&dir.join("docker"))?;
+    let daemon = Docker::start(&dir.join("docker"), Network::None)?;
     let reference = registry.reference();
-    let host = daemon.host.clone();
-    let command = move || {
-        let mut command = Command::new("docker");
-        command.args(["--host", &host]);
-        command
-    };
+    let command = daemon.commands();
     let remove = command.clone();
     let name = reference.clone();
     let mut candidate = Candidate::new(
@@ -257,62 +251,6 @@ fn for_each_layer(
         },
         move || remove_tree(&remove),
     )
-}
-
-/// A process that ends with this.
-struct Daemon {
-    child: Child,
-    host: String,
-}
-
-impl Daemon {
-    /// A docker daemon of its own, without any network of its own; `None` where it does not start,
-    /// as where its cgroups are not.
-    fn dockerd(root: &Path) -> Option<Self> {
-        fs::create_dir_all(root).expect("make a directory");
-        let socket = root.join("socket");
-        let host = format!("unix://{}", socket.display());
-        let log = File::create(root.join("log")).expect("make docker's log");
-        let mut command = Command::new("dockerd");
-        command.args([
-            "--host",
-            &host,
-            "--bridge",
-            "none",
-            "--iptables=false",
-            "--ip-forward=false",
-        ]);
-        command.args(["--storage-driver", "overlay2"]);
-        command.arg("--data-root").arg(root.join("data"));
-        command.arg("--exec-root").arg(root.join("exec"));
-        command.arg("--pidfile").arg(root.join("pid"));
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log);
-        let child = command.spawn().expect("start dockerd");
-        let daemon = Self { child, host };
-        let asked = || {
-            let mut ask = Command::new("docker");
-            quiet(ask.args(["--host", &daemon.host, "version"]))
-                .status()
-                .is_ok_and(|status| status.success())
-        };
-        if wait_until(asked) {
-            return Some(daemon);
-        }
-        eprintln!("docker is left out: see {}", root.join("log").display());
-        None
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        let pid = rustix::process::Pid::from_child(&self.child);
-        // It stops its containerd, given the chance.
-        let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
-        let _ = self.child.wait();
-    }
 }
 
 /// Debian's docker-registry on a free port of loopback.
@@ -521,17 +459,6 @@ fn print_table(candidates: &mut [Candidate], rounds: usize) {
     }
 }
 
-fn wait_until(mut done: impl FnMut() -> bool) -> bool {
-    let started = Instant::now();
-    while started.elapsed() < PATIENCE {
-        if done() {
-            return true;
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    false
-}
-
 fn remove_tree(path: &Path) {
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -539,18 +466,4 @@ fn remove_tree(path: &Path) {
         }
         _ => {}
     }
-}
-
-fn find(program: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path)
-        .map(|dir| dir.join(program))
-        .find(|file| file.exists())
-}
-
-fn quiet(command: &mut Command) -> &mut Command {
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
 }

@@ -7,13 +7,15 @@
 //! slower does so for all of them; the table has medians and their ratios.
 
 mod layout;
+mod peers;
 
 use std::fs::{self, File};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::PathBuf;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use layout::Layout;
+use peers::{Docker, Network, PODMAN_RUN, find, quiet, quietly, run};
 
 /// Something that starts a container that runs `true`.
 struct Candidate {
@@ -30,7 +32,8 @@ fn main() {
         .find_map(|word| word.parse().ok())
         .unwrap_or(40);
     let place = Place::new();
-    let mut candidates = candidates(&place);
+    let daemon = Docker::start(&place.dir.join("docker"), Network::Bridge);
+    let mut candidates = candidates(&place, daemon.as_ref());
     candidates.retain(works);
     for round in 0..rounds + WARM_UP {
         for candidate in &mut candidates {
@@ -41,6 +44,7 @@ fn main() {
         }
     }
     print_table(&mut candidates, rounds);
+    drop(daemon);
     place.clean_up();
 }
 
@@ -50,25 +54,22 @@ const WARM_UP: usize = 3;
 /// Of the image that has many.
 const LAYERS: usize = 100;
 
-/// Where the benchmark keeps its images and bundles.
+/// Where the benchmark keeps its images: the directory of the root filesystem is an OCI bundle too.
 struct Place {
     dir: PathBuf,
-    rootfs: PathBuf,
+    tar: PathBuf,
 }
 
 impl Place {
     /// A root filesystem of one static program, and that imported into mybox.
     fn new() -> Self {
         let dir = std::env::temp_dir().join(format!("mybox-bench-{}", std::process::id()));
-        let rootfs = dir.join("bundle/rootfs");
-        fs::create_dir_all(rootfs.join("bin")).expect("make a directory for the benchmark");
-        fs::create_dir_all(rootfs.join("etc")).expect("make a directory for the benchmark");
-        let busybox = find("busybox").expect("busybox: apt-get install busybox-static");
-        fs::copy(busybox, rootfs.join("bin/true")).expect("copy busybox");
-        let place = Self { dir, rootfs };
-        let mut import = place.mybox();
-        import.arg("import").arg(&place.rootfs).arg("bench");
-        layout::run(&mut import);
+        let tar = peers::busybox_tar(&dir, &["true"]);
+        let place = Self { dir, tar };
+        run(peers::mybox(&place.dir)
+            .arg("import")
+            .arg(&place.tar)
+            .arg("bench"));
         place.load_layered();
         place
     }
@@ -77,7 +78,9 @@ impl Place {
     fn load_layered(&self) {
         let path = self.dir.join("layout");
         let mut layout = Layout::new(&path);
-        layout.add_layer(&image_tar(self).expect("tar is everywhere"));
+        let base = self.dir.join("base.tar");
+        fs::copy(&self.tar, &base).expect("copy the image");
+        layout.add_layer(&base);
         for number in 1..LAYERS {
             let tar = self.dir.join("layer.tar");
             let mut builder = tar::Builder::new(File::create(&tar).expect("make a layer"));
@@ -92,44 +95,19 @@ impl Place {
         layout.finish("layered");
         let archive = self.dir.join("layered.tar");
         let mut pack = Command::new("tar");
-        layout::run(pack.arg("-C").arg(path).arg("-cf").arg(&archive).arg("."));
-        layout::run(
-            self.mybox()
-                .args(["load", "--quiet", "--input"])
-                .arg(&archive),
-        );
-    }
-
-    fn mybox(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_mybox"));
-        command
-            .env("MYBOX_ROOT", self.dir.join("root"))
-            .env("MYBOX_RUN_ROOT", self.dir.join("run"))
-            .env("MYBOX_BRIDGE", "mybox-bench");
-        command
-    }
-
-    fn podman(&self) -> Command {
-        let mut command = Command::new("podman");
-        command.arg("--root").arg(self.dir.join("podman"));
-        command.arg("--runroot").arg(self.dir.join("podman-run"));
-        command.args(["--cgroup-manager", "cgroupfs", "--events-backend", "file"]);
-        command
+        run(pack.arg("-C").arg(path).arg("-cf").arg(&archive).arg("."));
+        let mut load = peers::mybox(&self.dir);
+        run(load.args(["load", "--quiet", "--input"]).arg(&archive));
     }
 
     fn clean_up(&self) {
-        let _ = quietly(self.mybox().args(["network", "rm"]));
-        if find("podman").is_some() {
-            let _ = quietly(self.podman().args(["system", "reset", "--force"]));
-        }
-        if find("docker").is_some() {
-            let _ = quietly(Command::new("docker").args(["rmi", "mybox-bench"]));
-        }
+        run(peers::mybox(&self.dir).args(["network", "rm"]));
+        peers::reset_podman(&self.dir);
         fs::remove_dir_all(&self.dir).expect("remove the benchmark's directory");
     }
 }
 
-fn candidates(place: &Place) -> Vec<Candidate> {
+fn candidates(place: &Place, docker: Option<&Docker>) -> Vec<Candidate> {
     const LIMITS: &[&str] = &["-m", "64m", "--pids-limit", "64"];
     let mut all = vec![
         mybox(place, LIMITS, "bench", "mybox", FULL),
@@ -146,7 +124,7 @@ fn candidates(place: &Place) -> Vec<Candidate> {
         all.extend(oci_runtime(place, runtime));
     }
     all.extend(podman(place));
-    all.extend(docker(place));
+    all.extend(docker.and_then(|daemon| with_docker(place, daemon)));
     all
 }
 
@@ -162,15 +140,9 @@ fn mybox(
     let flags: Vec<String> = flags.iter().map(|flag| (*flag).to_owned()).collect();
     let dir = place.dir.clone();
     let command = move |_| {
-        let place = Place {
-            dir: dir.clone(),
-            rootfs: PathBuf::new(),
-        };
-        let mut command = place.mybox();
-        command
-            .args(["run", "--rm"])
-            .args(&flags)
-            .args([image, "/bin/true"]);
+        let mut command = peers::mybox(&dir);
+        command.args(["run", "--rm"]).args(&flags);
+        command.args([image, "/bin/true"]);
         command
     };
     Candidate {
@@ -184,7 +156,7 @@ fn mybox(
 /// crun or runc on a bundle: a directory for a root, no image, a network without interfaces.
 fn oci_runtime(place: &Place, name: &'static str) -> Option<Candidate> {
     find(name)?;
-    let bundle = place.rootfs.parent()?.to_owned();
+    let bundle = place.dir.clone();
     if !bundle.join("config.json").exists() {
         quietly(Command::new(name).arg("spec").current_dir(&bundle)).ok()?;
         let config = bundle.join("config.json");
@@ -212,68 +184,36 @@ fn oci_runtime(place: &Place, name: &'static str) -> Option<Candidate> {
     })
 }
 
+/// What podman and docker are asked for.
+const FULL_RUN: [&str; 6] = ["run", "--rm", "-m", "64m", "--pids-limit", "64"];
+
 fn podman(place: &Place) -> Option<Candidate> {
     find("podman")?;
-    let tar = image_tar(place)?;
-    quietly(place.podman().arg("import").arg(tar).arg("bench")).ok()?;
-    // Podman's default, crun, refuses hosts with hybrid cgroups.
-    let with = |runtime: &'static [&'static str]| {
-        let dir = place.dir.clone();
-        let command = move |_| {
-            let place = Place {
-                dir: dir.clone(),
-                rootfs: PathBuf::new(),
-            };
-            let mut command = place.podman();
-            command.args(runtime);
-            command.args(["run", "--rm", "-m", "64m", "--pids-limit", "64"]);
-            // Podman raises these by default, which takes a capability that not every root has.
-            command.args([
-                "--ulimit",
-                "nofile=1024:1024",
-                "--ulimit",
-                "nproc=1024:1024",
-            ]);
-            command.args(["bench", "/bin/true"]);
-            command
-        };
-        Candidate {
-            name: "podman",
-            does: FULL,
-            command: Box::new(command),
-            times: Vec::new(),
-        }
+    let dir = place.dir.clone();
+    run(peers::podman(&dir)
+        .arg("import")
+        .arg(&place.tar)
+        .arg("bench"));
+    let command = move |_| {
+        let mut command = peers::podman(&dir);
+        command.args(FULL_RUN).args(PODMAN_RUN);
+        command.args(["bench", "/bin/true"]);
+        command
     };
-    let candidate = with(&[]);
-    if works(&candidate) {
-        return Some(candidate);
-    }
-    Some(with(&["--runtime", "runc"]))
+    Some(Candidate {
+        name: "podman",
+        does: FULL,
+        command: Box::new(command),
+        times: Vec::new(),
+    })
 }
 
-fn docker(place: &Place) -> Option<Candidate> {
-    find("docker")?;
-    quietly(Command::new("docker").arg("info")).ok()?;
-    let tar = image_tar(place)?;
-    quietly(
-        Command::new("docker")
-            .arg("import")
-            .arg(tar)
-            .arg("mybox-bench"),
-    )
-    .ok()?;
-    let command = |_| {
-        let mut command = Command::new("docker");
-        command.args([
-            "run",
-            "--rm",
-            "-m",
-            "64m",
-            "--pids-limit",
-            "64",
-            "mybox-bench",
-            "/bin/true",
-        ]);
+fn with_docker(place: &Place, daemon: &Docker) -> Option<Candidate> {
+    let client = daemon.commands();
+    run(client().arg("import").arg(&place.tar).arg("bench"));
+    let command = move |_| {
+        let mut command = client();
+        command.args(FULL_RUN).args(["bench", "/bin/true"]);
         command
     };
     Some(Candidate {
@@ -282,20 +222,6 @@ fn docker(place: &Place) -> Option<Candidate> {
         command: Box::new(command),
         times: Vec::new(),
     })
-}
-
-fn image_tar(place: &Place) -> Option<PathBuf> {
-    let tar = place.dir.join("image.tar");
-    quietly(
-        Command::new("tar")
-            .arg("-C")
-            .arg(&place.rootfs)
-            .arg("-cf")
-            .arg(&tar)
-            .arg("."),
-    )
-    .ok()?;
-    Some(tar)
 }
 
 /// Says why a candidate is left out.
@@ -310,10 +236,7 @@ fn works(candidate: &Candidate) -> bool {
 }
 
 fn time(command: &mut Command) -> Duration {
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
+    quiet(command);
     let begin = Instant::now();
     let status = command
         .status()
@@ -321,29 +244,6 @@ fn time(command: &mut Command) -> Duration {
     let time = begin.elapsed();
     assert!(status.success(), "{command:?} ended with {status}");
     time
-}
-
-fn quietly(command: &mut Command) -> Result<(), String> {
-    let output = command
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|error| error.to_string())?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    Err(stderr
-        .lines()
-        .last()
-        .unwrap_or("it failed without a word")
-        .to_owned())
-}
-
-fn find(program: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path)
-        .map(|dir| dir.join(program))
-        .find(|file| Path::is_file(file))
 }
 
 fn print_table(candidates: &mut [Candidate], rounds: usize) {

@@ -2,7 +2,9 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
+
+use crate::peers::run;
 
 const MEDIA_TYPE: &str = "application/vnd.oci.image";
 
@@ -93,14 +95,4 @@ fn sha256(file: &Path) -> String {
         .expect("start sha256sum");
     let text = String::from_utf8(output.stdout).expect("hex digits");
     format!("sha256:{}", &text[..64])
-}
-
-/// Runs a program that has to succeed.
-pub fn run(command: &mut Command) {
-    let output = command
-        .stdin(Stdio::null())
-        .output()
-        .expect("start a program");
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{command:?}: {errors}");
 }
