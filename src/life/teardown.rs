@@ -179,19 +179,22 @@ pub(super) fn remove_by(
 fn remove_claimed(places: &Places, claim: Claim, volumes: Volumes) -> Result<()> {
     let id = &claim.id().clone();
     let dir = places.container(id);
-    let doomed = Record::read(&dir).and_then(|record| {
-        let record = record.ok_or(io::ErrorKind::NotFound)?;
-        // From here on it goes, whatever happens to this process.
-        let doomed = Record {
-            remove: true,
-            remove_volumes: record.remove_volumes || volumes == Volumes::Go,
-            ..record
-        };
-        doomed.write(&dir).map(|()| doomed)
+    let doomed = Record::read(&dir).and_then(|record| match record {
+        // Another mybox was first: with --rm, its monitor.
+        None => Ok(None),
+        Some(record) => {
+            // From here on it goes, whatever happens to this process.
+            let doomed = Record {
+                remove: true,
+                remove_volumes: record.remove_volumes || volumes == Volumes::Go,
+                ..record
+            };
+            doomed.write(&dir).map(|()| Some(doomed))
+        }
     });
     let removed = doomed
         .with_context(|| format!("mark container {} for removal", id.short()))
-        .map(|record| remove_files(places, &record));
+        .map(|doomed| doomed.map_or(Ok(()), |record| remove_files(places, &record)));
     match removed {
         // Half removed, it is left to the next command.
         Ok(Err(error)) => Err(error),
@@ -297,5 +300,24 @@ impl Failures {
             [] => Ok(()),
             texts => Err(anyhow!("{}", texts.join("; ")).context("take the container down")),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::container::claim;
+
+    #[test]
+    fn what_its_monitor_has_removed_meanwhile_is_removed() {
+        let root = tempfile::tempdir().unwrap();
+        let places = Places {
+            root: root.path().to_owned(),
+            run_root: root.path().join("run"),
+            bridge: "none".into(),
+        };
+        let id = ContainerId::random().unwrap();
+        remove(&places, &id, Volumes::Stay).unwrap();
+        assert_eq!(claim::live(&places).unwrap(), []);
     }
 }
