@@ -27,6 +27,8 @@ struct Candidate {
     prefix: Prefix,
     /// What `run` takes beside the words that all know.
     flags: &'static [&'static str],
+    /// What `rm -f` takes to do so at once.
+    removal: &'static [&'static str],
     /// Containers in a second, by round, for each of [`AT_ONCE`].
     rates: [Vec<f64>; AT_ONCE.len()],
 }
@@ -59,6 +61,7 @@ impl Candidate {
             name,
             prefix,
             flags,
+            removal: &[],
             rates: Default::default(),
         }
     }
@@ -75,7 +78,8 @@ impl Candidate {
             assert!(status.success(), "{} could not start all", self.name);
         }
         let rate = at_once as f64 / begin.elapsed().as_secs_f64();
-        run((self.prefix)().args(["rm", "-f"]).args(&names));
+        let mut remove = (self.prefix)();
+        run(remove.args(["rm", "-f"]).args(self.removal).args(&names));
         rate
     }
 
@@ -126,7 +130,10 @@ impl Place {
         let dir = self.dir.clone();
         let prefix = move || peers::podman(&dir);
         run(prefix().arg("import").arg(&self.tar).arg("bench"));
-        Candidate::new("podman", PODMAN_RUN, Box::new(prefix)).works()
+        let podman = Candidate::new("podman", PODMAN_RUN, Box::new(prefix));
+        // It waits for what does not end by SIGTERM.
+        let removal = &["-t", "0"];
+        Candidate { removal, ..podman }.works()
     }
 
     fn docker(&self, daemon: &Docker) -> Option<Candidate> {

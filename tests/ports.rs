@@ -1,8 +1,9 @@
 //! Published ports: who reaches a container through which port of the host, who has a port, and what
 //! is left of it. Each test has a private host.
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 
+use crate::detached::{known, monitor, remove, until};
 use crate::harness::private_host::{ADDRESS, OUTSIDE};
 use crate::harness::{Cmd, Output, PrivateHost, Rootfs, Running, Sandbox, probe};
 
@@ -47,6 +48,13 @@ fn shell(sandbox: &Sandbox, command: &str) -> Output {
         .ok()
 }
 
+/// The first process of the one container that runs.
+#[track_caller]
+fn container_pid(sandbox: &Sandbox) -> Pid {
+    let pid = i32::try_from(sandbox.container_pid()).ok();
+    pid.and_then(Pid::from_raw).expect("a pid")
+}
+
 /// What `mybox port web` says.
 #[track_caller]
 fn ports(sandbox: &Sandbox) -> String {
@@ -85,6 +93,74 @@ fn a_port_is_reached_from_everywhere() {
     assert_eq!(elements(&sandbox), "");
     let gone = outside(&private, &["tcp-get", &at(ADDRESS)]).run().code(1);
     drop(gone.says("refused"));
+}
+
+#[test]
+fn the_ports_of_a_detached_container_are_its_monitors() {
+    let (_private, sandbox) = host("monitors");
+    let run = sandbox.mybox(["run", "-d", "--name", "web", "-p", "8080:80"]);
+    // As a user has it who became root by su(1): without the system's own directories.
+    let run = run.env("PATH", "/usr/bin:/bin");
+    let policy = ["--restart", "on-failure:1", "tiny", "probe"];
+    let server = run.args(policy).args(["tcp-server", "0.0.0.0:80", "hello"]);
+    drop(server.run().ok());
+    let answers = || {
+        let get = on_host(&sandbox, &["tcp-get", "127.0.0.1:8080"]);
+        get.run().exit_code() == Some(0)
+    };
+    let kill = || {
+        let pid = container_pid(&sandbox);
+        kill_process(pid, Signal::KILL).expect("it runs");
+    };
+    until("it listens", answers);
+    kill();
+    until("it is started again", || {
+        known(&sandbox, "web").is_some_and(|row| row["restartCount"] == 1)
+    });
+    until("it listens again", answers);
+    kill();
+    until("it has ended", || {
+        known(&sandbox, "web").is_some_and(|row| row["state"] == "exited")
+    });
+    assert_eq!(elements(&sandbox), "");
+    remove(&sandbox, "web");
+}
+
+#[test]
+fn a_detached_container_with_ports_ends_with_its_code() {
+    let (_private, sandbox) = host("portscode");
+    let run = sandbox.mybox(["run", "-d", "--name", "web", "-p", "8080:80"]);
+    drop(run.args(["tiny", "probe", "say", "exit:3"]).run().ok());
+    until("it has ended", || {
+        known(&sandbox, "web").is_some_and(|row| row["state"] == "exited")
+    });
+    let row = known(&sandbox, "web").expect("a row");
+    assert_eq!(row["ending"]["code"], 3, "{row}");
+    assert_eq!(elements(&sandbox), "");
+    remove(&sandbox, "web");
+}
+
+#[test]
+fn how_it_ended_is_known_though_its_ports_could_not_be_taken_back() {
+    let (_private, sandbox) = host("nftfails");
+    let run = sandbox.mybox(["run", "-d", "--name", "web", "-p", "8080:80"]);
+    let traps = run.args(["tiny", "probe", "trap", "TERM"]);
+    drop(traps.run().ok());
+    until("it waits", || {
+        sandbox.mybox(["logs", "web"]).run().ok().stdout() == "ready\n"
+    });
+    let nft = shell(&sandbox, "command -v nft").line();
+    drop(shell(&sandbox, &format!("mount --bind /bin/false {nft}")));
+    let monitor = monitor(&sandbox);
+    kill_process(container_pid(&sandbox), Signal::TERM).expect("it runs");
+    let gone = || rustix::process::test_kill_process(monitor).is_err();
+    until("its monitor has given up", gone);
+    drop(shell(&sandbox, &format!("umount {nft}")));
+    let row = known(&sandbox, "web").expect("a row");
+    assert_eq!(row["ending"]["code"], 0, "{row}");
+    assert_eq!(row["state"], "exited");
+    assert_eq!(elements(&sandbox), "");
+    remove(&sandbox, "web");
 }
 
 #[test]

@@ -3,14 +3,18 @@
 //! starting nft(8) takes longer than starting a container.
 
 use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::nfnetlink::{self, Request, attribute, nested};
 use super::{Context, Error, Result};
 
+/// Where nft(8) is looked for after the caller's `PATH`: a user's may lack them, a monitor has none.
+const SYSTEM_DIRS: [&str; 3] = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
+
 /// Applies a script in one transaction: all of it or nothing.
 pub fn apply(script: &str) -> Result<()> {
-    let mut child = Command::new("nft")
+    let mut child = nft()
         .args(["-f", "-"])
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
@@ -30,10 +34,7 @@ pub fn apply(script: &str) -> Result<()> {
 
 /// What `nft` prints for these arguments, or `None` if the object is not there.
 pub fn list(arguments: &[&str]) -> Result<Option<String>> {
-    let output = Command::new("nft")
-        .args(arguments)
-        .output()
-        .map_err(not_installed)?;
+    let output = nft().args(arguments).output().map_err(not_installed)?;
     if output.status.success() {
         return Ok(Some(String::from_utf8_lossy(&output.stdout).into_owned()));
     }
@@ -43,6 +44,16 @@ pub fn list(arguments: &[&str]) -> Result<Option<String>> {
     } else {
         Err(Error::new("list", arguments.join(" "), complaint))
     }
+}
+
+fn nft() -> Command {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let dirs = std::env::split_paths(&path).chain(SYSTEM_DIRS.map(PathBuf::from));
+    let mut programs = dirs
+        .filter(|dir| dir.is_absolute())
+        .map(|dir| dir.join("nft"));
+    let program = programs.find(|file| Path::is_file(file));
+    Command::new(program.unwrap_or_else(|| "nft".into()))
 }
 
 fn not_installed(error: std::io::Error) -> Error {

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
+use super::teardown;
 use crate::container::events::{self, Event};
 use crate::container::find::Container;
 use crate::container::{Claim, Places, Record, claim};
@@ -127,8 +128,8 @@ impl Target {
     }
 
     /// Once pid 1 has ended: waits until the supervisor has said how or has started the next one,
-    /// and answers with the record then. `None` if it is gone, as with `--rm`, or if the
-    /// supervisor died too.
+    /// and answers with the record then. `None` if it is gone, as with `--rm`. If the supervisor died
+    /// too, the container is taken down here.
     pub(super) fn wait_for_record(&self, places: &Places) -> Result<Option<Record>> {
         let dir = places.container(&self.record.id);
         let live = places.live_container(&self.record.id);
@@ -143,7 +144,11 @@ impl Target {
                     return Ok(Some(record));
                 }
                 Some(_) if Instant::now() > deadline => return Ok(None),
-                Some(_) => std::thread::sleep(Duration::from_millis(2)),
+                Some(_) => {
+                    // Its supervisor may have died too.
+                    teardown::orphan(places, &self.record.id)?;
+                    std::thread::sleep(Duration::from_millis(2));
+                }
             }
         }
     }

@@ -37,7 +37,11 @@ pub enum Seen {
 /// Takes down what the claim's container has on the host, and all the rest if it was to be
 /// removed or never ran.
 pub fn teardown(places: &Places, claim: Claim, seen: Seen) -> Result<()> {
-    let record = undo(places, &claim, seen)?;
+    let undone = undo(places, &claim, seen);
+    if let (Err(_), Seen::Ended(ending)) = (&undone, seen) {
+        keep_ending(places, &claim, ending)?;
+    }
+    let record = undone?;
     let had_process = claim.process().is_some();
     let otherwise = match seen {
         Seen::NeverStarted(code) => ended_now(code),
@@ -123,6 +127,22 @@ fn tell_ending(places: &Places, claim: &Claim, record: Option<&Record>, seen: Se
         events::died(places, record, ending);
         volumes::tell(places, record, "unmount");
     }
+}
+
+/// What could not be undone is left to the next command, which cannot know how the container ended.
+fn keep_ending(places: &Places, claim: &Claim, ending: Ending) -> Result<()> {
+    let dir = places.container(claim.id());
+    let record = Record::read(&dir).context("read the container's record")?;
+    let Some(record) = record.filter(|record| record.ending.is_none()) else {
+        return Ok(());
+    };
+    tell_ending(places, claim, Some(&record), Seen::Ended(ending));
+    let record = Record {
+        ending: Some(ending),
+        restarting: false,
+        ..record
+    };
+    record.write(&dir).context("write the container's record")
 }
 
 /// How the container ended; `None` if its command never ran.
