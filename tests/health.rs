@@ -177,6 +177,44 @@ fn a_check_that_takes_too_long_is_ended_and_a_long_output_is_cut() {
     sandbox.assert_nothing_runs();
 }
 
+/// How many processes of the container have this word in their command line.
+fn processes(sandbox: &Sandbox, name: &str, word: &str) -> usize {
+    let top = sandbox.mybox(["top", name]).run().ok().stdout();
+    top.lines().filter(|line| line.contains(word)).count()
+}
+
+#[test]
+fn what_a_check_has_started_ends_with_it_if_it_takes_too_long_and_else_stays() {
+    let sandbox = with_check("health-children");
+    let sleep = ["probe", "sleep", "600"];
+    let once = "[ -e /begun ] && exit 0; touch /begun; probe sleep 301 & (probe sleep 302 &)";
+    let late = format!("{once}; exec probe sleep 303");
+    let flags = ["--health-cmd", &late, "--health-timeout", "300ms"];
+    drop(background(&sandbox, "late", &flags).args(sleep).run().ok());
+    until_health(&sandbox, "late", "healthy");
+    assert_eq!(health(&sandbox, "late")["log"][0]["exitCode"], -1);
+    until("the end of it all", || {
+        processes(&sandbox, "late", "sleep 30") == 0
+    });
+    assert_eq!(processes(&sandbox, "late", "sleep 600"), 1);
+    remove(&sandbox, "late");
+
+    let prompt = format!("exec >/dev/null 2>&1; {once}");
+    let flags = ["--health-cmd", &prompt];
+    drop(
+        background(&sandbox, "prompt", &flags)
+            .args(sleep)
+            .run()
+            .ok(),
+    );
+    until("two checks", || {
+        health(&sandbox, "prompt")["log"][1].is_object()
+    });
+    assert_eq!(processes(&sandbox, "prompt", "sleep 30"), 2);
+    remove(&sandbox, "prompt");
+    sandbox.assert_nothing_runs();
+}
+
 #[test]
 fn in_the_foreground_checks_are_made_too() {
     let sandbox = with_check("health-foreground");

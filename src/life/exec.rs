@@ -3,9 +3,9 @@
 
 use std::fs::File;
 use std::os::fd::AsFd;
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use oci_spec::runtime::Process;
 
 use super::launch::Running;
 use super::supervise::{self, failed_to_start};
@@ -26,8 +26,18 @@ const NOT_SET_UP: u8 = 126;
 
 /// Executes the command; the answer is its exit code, or 0 as soon as it executes with `detach`.
 pub fn exec(places: &Places, target: &Target, request: &ExecRequest) -> Result<u8, RunFailed> {
+    exec_in(places, target, request, &target.record.cgroups)
+}
+
+/// The same in other groups: the container's, or such as lie within them.
+pub(super) fn exec_in(
+    places: &Places,
+    target: &Target,
+    request: &ExecRequest,
+    cgroups: &[PathBuf],
+) -> Result<u8, RunFailed> {
     target.must_not_be_paused().map_err(in_general)?;
-    let running = start(places, target, request).map_err(in_general)?;
+    let running = start(places, target, request, cgroups).map_err(in_general)?;
     let event = |action| Event::of_container(action, &target.record);
     let created = event("exec_create").with("command", request.command.join(" "));
     events::tell(places, &created);
@@ -62,7 +72,12 @@ fn refused(failed: protocol::Failed) -> RunFailed {
     }
 }
 
-fn start(places: &Places, target: &Target, request: &ExecRequest) -> Result<Running> {
+fn start(
+    places: &Places,
+    target: &Target,
+    request: &ExecRequest,
+    cgroups: &[PathBuf],
+) -> Result<Running> {
     let proof = SingleThreaded::check()?;
     let spec = stack::read_config(&Files::of(places.container(&target.record.id)))?;
     let process = exec::process(&spec, request, &rights::held()?)?;
@@ -87,7 +102,7 @@ fn start(places: &Places, target: &Target, request: &ExecRequest) -> Result<Runn
         follows_parent: !request.detach,
         stdio: None,
     };
-    let child = clone(&proof, target, task, &process, &channel)?;
+    let child = clone(&proof, target, cgroups, task, &channel)?;
     Ok(Running {
         child,
         channel,
@@ -112,11 +127,11 @@ fn silence(request: &ExecRequest) -> Result<()> {
 fn clone(
     proof: &SingleThreaded,
     target: &Target,
+    cgroups: &[PathBuf],
     task: Task<'_>,
-    process: &Process,
     channel: &End,
 ) -> Result<process::Child> {
-    let (v1_cgroups, v2_cgroup) = cgroup::recorded(&target.record.cgroups)?;
+    let (v1_cgroups, v2_cgroup) = cgroup::recorded(cgroups)?;
     // Before the clone: the container sees the child from its first moment.
     process::make_undumpable()?;
     namespace::bear_children_in(target.process.as_fd())?;
@@ -128,7 +143,7 @@ fn clone(
             init::join(Joining {
                 container: target.process.as_fd(),
                 v1_cgroups: &v1_cgroups,
-                terminal: process.terminal().unwrap_or(false),
+                terminal: task.process.terminal().unwrap_or(false),
                 task,
             })
         }

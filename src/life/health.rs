@@ -10,8 +10,10 @@
 //!   health.json, timer
 //! ```
 //! The supervisor waits for none of it: timer, output and end are descriptors of one epoll instance, which
-//! its loop looks at beside all else. A check that takes too long ends with the child. What goes wrong with
-//! a check is the check's result, and never the supervisor's end.
+//! its loop looks at beside all else. A check that takes too long ends with the child, and whatever it has
+//! started with it: each check has a cgroup of its own within the container's. What a check leaves behind
+//! that has ended by itself stays, as with Docker. What goes wrong with a check is the check's result, and
+//! never the supervisor's end.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -31,6 +33,7 @@ use crate::container::events::{self, Event, nanoseconds_now};
 use crate::container::health::{Health, Probe};
 use crate::container::{ContainerId, Files, Places, Record, claim, find};
 use crate::kernel::cgroup::freeze;
+use crate::kernel::cgroup::nested::Nested;
 use crate::kernel::process::{self, Child, Side, SingleThreaded};
 use crate::kernel::timer::Timer;
 use crate::kernel::{raw, signal};
@@ -56,11 +59,15 @@ pub(super) struct Checker {
     timer: Timer,
     epoll: OwnedFd,
     underway: Option<Underway>,
+    /// Groups of checks that took too long, with something in them that was not gone at once.
+    doomed: Vec<Nested>,
 }
 
 /// A check that is being made.
 struct Underway {
     child: Child,
+    /// What all of it runs in; `None` if there can be none.
+    group: Option<Nested>,
     /// `None` when there is no more to come.
     output: Option<OwnedFd>,
     text: Vec<u8>,
@@ -90,6 +97,7 @@ impl Checker {
             timer,
             epoll,
             underway: None,
+            doomed: Vec::new(),
         }))
     }
 
@@ -114,6 +122,7 @@ impl Checker {
     }
 
     fn begin(&mut self) {
+        self.doomed.retain(|group| !is_ended(group));
         if self.is_paused() {
             return self.wait_for_next();
         }
@@ -140,18 +149,14 @@ impl Checker {
         let flags = rustix::fs::fcntl_getfl(&output).context("read flags of the pipe")?;
         rustix::fs::fcntl_setfl(&output, flags | OFlags::NONBLOCK).context("set its flags")?;
         let parent = Some(rustix::process::getpid());
+        let group = self.group(start)?;
         let child = match process::clone_child(&proof, 0, None)? {
-            Side::Child => make(
-                &self.places,
-                &self.id,
-                &self.health.check.command,
-                &inside,
-                parent,
-            ),
+            Side::Child => make(self, group.as_ref(), &inside, parent),
             Side::Parent(child) => child,
         };
         let underway = Underway {
             child,
+            group,
             output: Some(output),
             text: Vec::new(),
             start,
@@ -168,10 +173,26 @@ impl Checker {
         Ok(underway)
     }
 
+    /// For the check that begins at this time.
+    fn group(&self, start: u64) -> Result<Option<Nested>> {
+        let cgroups = self.record().map(|record| record.cgroups);
+        let group = Nested::within(&cgroups.unwrap_or_default(), &format!("check-{start}"));
+        group.iter().try_for_each(Nested::make)?;
+        Ok(group)
+    }
+
     fn finish(&mut self) {
-        let Some(underway) = self.underway.take() else {
+        let Some(mut underway) = self.underway.take() else {
             return;
         };
+        if let Some(group) = underway.group.take() {
+            match underway.took_too_long {
+                true if !is_ended(&group) => self.doomed.push(group),
+                true => {}
+                // What the check has left behind keeps it.
+                false => drop(group.remove()),
+            }
+        }
         let age = underway.age;
         match underway.result(self.health.check.timeout) {
             Some(probe) => self.take_in(probe, age),
@@ -252,7 +273,8 @@ impl Underway {
         }
     }
 
-    /// With it the check ends: SIGKILL when its parent dies.
+    /// With it the check ends: SIGKILL when its parent dies. What that has started has gone when the
+    /// group has.
     fn end(&self) {
         // One that has ended already is no error, and nothing else can be wrong.
         let _ = self.child.signal(Signal::KILL);
@@ -288,6 +310,16 @@ impl Drop for Checker {
     }
 }
 
+/// Ends what is in the group of a check; whether it is gone. If not it is tried again, and the container's
+/// end is its end in any case.
+fn is_ended(group: &Nested) -> bool {
+    let ended = group.kill().and_then(|()| group.remove());
+    ended.unwrap_or_else(|error| {
+        tracing::debug!("a check that took too long: {error}");
+        false
+    })
+}
+
 fn watch(epoll: &OwnedFd, fd: BorrowedFd<'_>) -> Result<()> {
     let nothing = epoll::EventData::new_u64(0);
     epoll::add(epoll, fd, nothing, epoll::EventFlags::IN).context("watch a descriptor")
@@ -295,16 +327,10 @@ fn watch(epoll: &OwnedFd, fd: BorrowedFd<'_>) -> Result<()> {
 
 /// Makes one check, in a process that does nothing else: it has the supervisor's memory, and must have
 /// nothing of what the supervisor holds.
-fn make(
-    places: &Places,
-    id: &ContainerId,
-    command: &[String],
-    output: &OwnedFd,
-    parent: Option<Pid>,
-) -> ! {
+fn make(checker: &Checker, group: Option<&Nested>, output: &OwnedFd, parent: Option<Pid>) -> ! {
     let code = stand_alone(output, parent)
         .map_err(RunFailed::from)
-        .and_then(|()| execute(places, id, command))
+        .and_then(|()| execute(checker, group))
         .unwrap_or_else(|failed| {
             let text = format!("{:#}", failed.error);
             // Whoever does not read it has ended.
@@ -332,11 +358,15 @@ fn stand_alone(output: &OwnedFd, parent: Option<Pid>) -> Result<()> {
     Ok(())
 }
 
-fn execute(places: &Places, id: &ContainerId, command: &[String]) -> Result<u8, RunFailed> {
+fn execute(checker: &Checker, group: Option<&Nested>) -> Result<u8, RunFailed> {
+    let Checker { places, id, .. } = checker;
     let container = find::again(places, id)?.context("the container is gone")?;
     let request = ExecRequest {
-        command: command.to_vec(),
+        command: checker.health.check.command.clone(),
         ..ExecRequest::default()
     };
-    exec::exec(places, &Target::of(container)?, &request)
+    let target = Target::of(container)?;
+    let own = &target.record.cgroups;
+    let cgroups = group.map_or_else(|| own.clone(), |group| group.among(own));
+    exec::exec_in(places, &target, &request, &cgroups)
 }

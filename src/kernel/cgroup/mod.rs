@@ -12,6 +12,7 @@
 
 mod device_filter;
 pub mod freeze;
+pub mod nested;
 pub mod update;
 pub mod usage;
 mod v1;
@@ -587,6 +588,7 @@ fn remove_one(path: &Path) -> Result<()> {
             Ok(()) => break,
             Err(error) if error.kind() == io::ErrorKind::NotFound => break,
             Err(error) if error.kind() == io::ErrorKind::ResourceBusy && attempt < 99 => {
+                remove_nested(path)?;
                 kill_all(path)?;
                 std::thread::sleep(std::time::Duration::from_millis(attempt.min(50)));
             }
@@ -595,6 +597,20 @@ fn remove_one(path: &Path) -> Result<()> {
     }
     // The parent is shared: it stays if another container has its group there.
     let _ = path.parent().map(fs::remove_dir);
+    Ok(())
+}
+
+/// Those that mybox made within a group, and those that the container did if it could.
+fn remove_nested(path: &Path) -> Result<()> {
+    for entry in fs::read_dir(path).on_path("list cgroup", path)?.flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            let inner = entry.path();
+            remove_nested(&inner)?;
+            kill_all(&inner)?;
+            // What is still dying in it makes this fail: it is tried again with the outer one.
+            let _ = fs::remove_dir(&inner);
+        }
+    }
     Ok(())
 }
 
