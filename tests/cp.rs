@@ -409,7 +409,7 @@ fn a_hostile_tar_stays_where_it_is_unpacked() {
 }
 
 #[test]
-fn directories_are_not_replaced_and_keep_what_they_are() {
+fn directories_are_not_replaced_and_become_what_the_archive_says() {
     let sandbox = containers("cp-kept");
     let host = tree(&sandbox);
     fs::set_permissions(host.join("tree"), PermissionsExt::from_mode(0o700)).expect("chmod");
@@ -430,6 +430,25 @@ fn directories_are_not_replaced_and_keep_what_they_are() {
             found.iter().any(|line| line.ends_with(" file")),
             "{found:?}"
         );
+        // A directory of the archive that is there: as with Docker it becomes what it is in the archive.
+        let inner = host.join("tree/sub");
+        fs::set_permissions(&inner, PermissionsExt::from_mode(0o1750)).expect("chmod");
+        std::os::unix::fs::chown(&inner, Some(12), Some(34)).expect("chown");
+        let to = format!("{name}:/srv");
+        let added = "echo x > /srv/sub/own";
+        if name == "runs" {
+            let exec = sandbox.mybox(["exec", name, "sh", "-c", added]);
+            exec.run().ok();
+        }
+        for (flags, owner) in [(&[][..], "0:0"), (&["-a"], "12:34")] {
+            cp(&sandbox, flags).args(["tree/.", &to]).run().ok();
+            let found = listing(&sandbox, name, "/srv");
+            let sub = format!("drwxr-x--T {owner} sub");
+            assert!(found.contains(&sub), "{found:?}");
+            assert!(found.contains(&"drwxr-xr-x 0:0".to_owned()), "{found:?}");
+            let kept = found.iter().any(|line| line.ends_with(" sub/own"));
+            assert_eq!(kept, name == "runs", "{found:?}");
+        }
         // A file named like a directory that is there.
         fs::create_dir_all(host.join("other")).expect("make a directory");
         fs::write(host.join("other/sub"), "").expect("write");

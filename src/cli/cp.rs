@@ -23,8 +23,9 @@ Examples:
   mybox cp web:/var/log - | tar -tv         as a tar; - on the left is a tar that is unpacked
 
 Paths of a container begin at its root, whether it runs or not. A directory that is there gets the
-source into it; one that is not there becomes the source; a file is replaced. Directories that are
-there keep their modes and owners. A name with a colon on this machine is written ./a:b.
+source into it; one that is not there becomes the source; a file is replaced. Directories within the
+source that are there already get its modes and owners, and keep what else is in them; the
+destination itself stays as it is. A name with a colon on this machine is written ./a:b.
 
 What is copied is root's in a container and the caller's on this machine, unless there is --archive;
 an archive on standard input says itself whose things are.")]

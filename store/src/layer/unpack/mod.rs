@@ -84,8 +84,9 @@ pub struct Onto<'a> {
 }
 
 /// Unpacks an uncompressed tar into a tree that is there, and that others may be using and changing: nothing
-/// leads out of `root`, whatever they do. What has the name of a file is replaced, directories stay with
-/// what is in them, and a name with `.wh.` is a name.
+/// leads out of `root`, whatever they do. What has the name of a file is replaced; directories stay with
+/// what is in them, and get mode, owner, time and attributes of the archive, but for the one it is unpacked
+/// in. A name with `.wh.` is a name.
 pub fn unpack_onto(source: impl Read, root: OwnedFd, onto: &Onto<'_>) -> Result<()> {
     let mut unpacker = Unpacker::new(source, Tree::used(root));
     // It may have `..`: the kernel knows where that leads.

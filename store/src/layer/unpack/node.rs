@@ -15,7 +15,7 @@ use crate::archive::{Entry, Kind};
 use crate::dir;
 use crate::error::{Context, Error, Result};
 use crate::layer::content::ContentHasher;
-use crate::layer::name::split;
+use crate::layer::name::{clean, split};
 
 impl<R: Read> Unpacker<R> {
     pub(super) fn file(&mut self, path: &[u8], entry: &Entry) -> Result<()> {
@@ -120,10 +120,13 @@ impl Tree {
         } else {
             self.open_or_make(path, entry)?
         };
-        if existed && self.ground() == Ground::Used {
+        let is_used = self.ground() == Ground::Used;
+        // As Docker has it: what the archive calls a directory by name is as it says from now on, and
+        // the directory that it is unpacked in stays what it is.
+        if existed && is_used && clean(&entry.name)?.is_empty() {
             return Ok(self.adopt(path, fd, None)?.identity());
         }
-        if existed {
+        if existed && !is_used {
             metadata::strip_xattrs(fd.as_fd(), entry)?;
         }
         let stat = rustix::fs::fstat(&fd).on_entry("stat", &entry.name)?;

@@ -64,8 +64,8 @@ impl Directory {
 pub(super) enum Ground {
     /// An empty directory that becomes a layer, and nobody else's.
     New,
-    /// A tree that is there and that others may be using, as a container's: its directories stay as they are,
-    /// and nothing else takes the place of one.
+    /// A tree that is there and that others may be using, as a container's: its directories stay, and nothing
+    /// else takes the place of one.
     Used,
 }
 
