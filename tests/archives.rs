@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use crate::crash::strace;
 use crate::harness::{Cmd, Rootfs, Sandbox};
 
 const FORMATS: [&str; 2] = ["oci-archive", "docker-archive"];
@@ -208,4 +209,43 @@ fn what_is_no_archive_of_images_is_refused_in_words() {
         .says("open /nonexistent");
     let images = sandbox.mybox(["images", "--json"]).run().ok().stdout_json();
     assert_eq!(images.as_array().map(Vec::len), Some(0));
+}
+
+/// What is in the directory of an archive that is being written, and what becomes of it when the writer is
+/// killed, or is not.
+#[test]
+fn an_archive_has_no_name_until_it_is_whole() {
+    let sandbox = Sandbox::new("archive-killed");
+    import(&sandbox, "app:1.0");
+    let directory = sandbox.scratch().join("out");
+    std::fs::create_dir(&directory).expect("make a directory");
+    let file = directory.join("app.tar");
+    let names = || std::fs::read_dir(&directory).expect("list").count();
+    let save = |options: &[&str]| {
+        let words = [
+            "save",
+            "-o",
+            file.to_str().expect("a plain path"),
+            "app:1.0",
+        ];
+        strace(&sandbox, options, &words).run()
+    };
+    let killed = save(&["-e", "trace=fsync", "-e", "inject=fsync:signal=SIGKILL"]);
+    assert_eq!((killed.signal(), names()), (Some(9), 0));
+    drop(save(&["-e", "trace=fsync"]).ok());
+    std::fs::write(&file, "old").expect("write");
+    drop(save(&["-e", "trace=fsync"]).ok());
+    assert_eq!(names(), 1);
+    drop(load(&sandbox, &file));
+    // What cannot be given its name is gone.
+    let unable = ["-e", "trace=linkat", "-e", "inject=linkat:error=ENOENT"];
+    drop(save(&unable).code(1).says("create"));
+    assert_eq!(names(), 1);
+    // A file system that has no files without a name.
+    std::fs::remove_file(&file).expect("remove");
+    let place = directory.to_str().expect("a plain path");
+    let without = "inject=openat:error=EOPNOTSUPP";
+    drop(save(&["-P", place, "-e", "trace=openat", "-e", without]).ok());
+    assert_eq!(names(), 1);
+    drop(load(&sandbox, &file));
 }

@@ -135,7 +135,7 @@ impl Kills {
 
 /// `strace OPTIONS mybox WORDS` on the sandbox's host. Children are not traced. Libraries are not
 /// looked for where cargo has its own.
-fn strace(sandbox: &Sandbox, options: &[&str], words: &[&str]) -> Cmd {
+pub(crate) fn strace(sandbox: &Sandbox, options: &[&str], words: &[&str]) -> Cmd {
     let strace = sandbox.host().command("strace").args(options);
     let mybox = strace.arg(env!("CARGO_BIN_EXE_mybox")).args(words);
     mybox

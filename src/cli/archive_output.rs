@@ -3,9 +3,12 @@
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, IsTerminal, Write};
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, linkat};
+use rustix::io::Errno;
 
 /// Writes to the file, else to standard output if that is no terminal.
 pub(super) fn write(
@@ -34,11 +37,13 @@ fn to_file(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Res
     partial.publish(path)
 }
 
-/// The file while it is written; removed unless it is published.
+/// The file while it is written. Where the file system can have it so, it has no name until it is published:
+/// then nothing of it stays, whatever ends this process.
 struct Partial {
     file: File,
+    /// The name that it has meanwhile, or for the moment between a link and a rename.
     path: PathBuf,
-    is_published: bool,
+    named: bool,
 }
 
 impl Partial {
@@ -48,28 +53,65 @@ impl Partial {
         let mut partial = OsString::from(".");
         partial.push(name);
         partial.push(format!(".{}", std::process::id()));
-        let path = path.with_file_name(partial);
-        let file = File::create_new(&path).with_context(|| format!("create {}", path.display()))?;
+        let beside = path.with_file_name(partial);
+        let (file, named) = match nameless(&beside) {
+            Some(file) => (file, false),
+            None => {
+                let file = File::create_new(&beside);
+                let file = file.with_context(|| format!("create {}", path.display()))?;
+                (file, true)
+            }
+        };
         Ok(Self {
             file,
-            path,
-            is_published: false,
+            path: beside,
+            named,
         })
     }
 
     fn publish(mut self, path: &Path) -> Result<()> {
-        self.file
-            .sync_all()
-            .with_context(|| format!("flush {}", self.path.display()))?;
-        fs::rename(&self.path, path).with_context(|| format!("create {}", path.display()))?;
-        self.is_published = true;
+        let about = || format!("create {}", path.display());
+        let flushed = self.file.sync_all();
+        flushed.with_context(|| format!("flush {}", path.display()))?;
+        if !self.named {
+            match self.link(path) {
+                // No link replaces a file: it takes a name for a moment, and a rename.
+                Err(Errno::EXIST) => {
+                    self.link(&self.path).with_context(about)?;
+                    self.named = true;
+                }
+                linked => return linked.with_context(about),
+            }
+        }
+        fs::rename(&self.path, path).with_context(about)?;
+        self.named = false;
         Ok(())
     }
+
+    fn link(&self, path: &Path) -> Result<(), Errno> {
+        let open = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+        linkat(CWD, open, CWD, path, AtFlags::SYMLINK_FOLLOW)
+    }
+}
+
+/// A file without a name where the one at `path` would be; `None` if there can be none, whose reason comes
+/// up again when one with a name is made.
+fn nameless(path: &Path) -> Option<File> {
+    let directory = match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    };
+    let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
+    let mode = Mode::from_raw_mode(0o666);
+    let file = rustix::fs::open(directory, flags, mode).ok()?;
+    // It is by this link that it gets its name.
+    let link = format!("/proc/self/fd/{}", file.as_raw_fd());
+    fs::symlink_metadata(link).is_ok().then(|| file.into())
 }
 
 impl Drop for Partial {
     fn drop(&mut self) {
-        if !self.is_published {
+        if self.named {
             // The error that is reported is the one that came first.
             let _ = fs::remove_file(&self.path);
         }
