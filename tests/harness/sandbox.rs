@@ -4,6 +4,8 @@
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
+use std::fs::OpenOptions;
+use std::io::Write;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
@@ -305,7 +307,9 @@ impl Sandbox {
     fn sweep(&self, networks: &[Network]) {
         let containers = self.containers();
         let marks = self.marks(networks, &containers);
-        for trace in marks.traces(self.host) {
+        let traces = marks.traces(self.host);
+        traces.iter().for_each(thaw);
+        for trace in traces {
             if let Trace::Process {
                 pid,
                 is_its_own: true,
@@ -361,6 +365,18 @@ impl Drop for Sandbox {
         } else if !self.finished {
             self.check();
         }
+    }
+}
+
+/// On v1 a process of a paused container does not die of SIGKILL.
+fn thaw(trace: &Trace) {
+    let Trace::Cgroup(path) = trace else {
+        return;
+    };
+    for (file, value) in [("freezer.state", "THAWED"), ("cgroup.freeze", "0")] {
+        let file = OpenOptions::new().write(true).open(path.join(file));
+        // A group has one of them at most, and may be gone.
+        drop(file.and_then(|mut file| file.write_all(value.as_bytes())));
     }
 }
 

@@ -11,6 +11,7 @@ use super::private_host::{ADDRESS, ANSWER, OUTSIDE};
 use super::{
     Cmd, Host, HostState, PrivateHost, Rootfs, Sandbox, Terminal, debian, probe, requirements,
 };
+use crate::detached::until;
 
 /// What `action` panics with.
 #[track_caller]
@@ -203,6 +204,25 @@ fn a_sandbox_finds_each_kind_of_leftover() {
         "the sweep removed the group"
     );
     Cmd::new("ip").args(["link", "show", &link]).run().code(1);
+}
+
+#[test]
+fn a_sandbox_ends_a_container_that_a_failed_test_has_left_paused() {
+    let sandbox = Sandbox::tiny("leftover-paused");
+    let run = ["run", "-d", "--network", "none", "--name", "still", "tiny"];
+    drop(
+        sandbox
+            .mybox(run)
+            .args(["probe", "sleep", "600"])
+            .run()
+            .ok(),
+    );
+    drop(sandbox.mybox(["pause", "still"]).run().ok());
+    let process = format!("/proc/{}", sandbox.container_pid());
+    let message = failure_of(|| sandbox.finish());
+    assert!(message.contains("Cgroup("), "{message}");
+    let process = std::path::Path::new(&process);
+    until("its end", || !process.exists());
 }
 
 #[test]
