@@ -568,6 +568,43 @@ fn remove_cgroups(sandbox: &Sandbox) {
     }
 }
 
+/// Whoever pauses for a while is not the container's supervisor: it lives, and must go on.
+#[test]
+fn killed_while_a_container_stands_still_a_commit_leaves_one_that_goes_on() {
+    let (_private, sandbox) = sandbox("commit");
+    let running = waiting(&sandbox, &["--network", "none", "--name", "web"]);
+    let words = ["commit", "web", "new"];
+    let calls = calls_of(&sandbox, &words);
+    let freezes = |word: &str| {
+        let is_it = |call: &Call| call.shown.starts_with("write") && call.shown.contains(word);
+        calls.iter().position(is_it)
+    };
+    let begin = freezes("FROZEN")
+        .or_else(|| freezes("\"1\""))
+        .expect("a pause");
+    let mut paused = 0;
+    for call in worth_a_kill(&calls[begin..], 1000) {
+        drop(killed_at(&sandbox, call, &words));
+        let id = sandbox.containers().remove(0);
+        let still = sandbox.run_root().join("containers").join(id).join("still");
+        paused += usize::from(still.exists());
+        assert_eq!(ps(&sandbox)[0]["paused"], false, "{call:?}");
+        assert!(!still.exists(), "{call:?}");
+    }
+    assert!(paused > 0, "no commit was killed during its pause");
+    // The commands that are asked for most by then need no `ps` before them.
+    let rename = calls[begin..].iter().find(|call| call.name == "mkdir");
+    let within = rename.unwrap_or(&calls[begin + 1]);
+    drop(killed_at(&sandbox, within, &words));
+    let refused = sandbox.mybox(["unpause", "web"]).run().code(1);
+    drop(refused.says("is not paused"));
+    drop(killed_at(&sandbox, within, &words));
+    drop(sandbox.mybox(["kill", "-s", "USR1", "web"]).run().ok());
+    running.wait_for("SIGUSR1");
+    drop(running.wait().ok());
+    drop(sandbox.mybox(["rm", "-f", "web"]).run().ok());
+}
+
 /// Another run root on the same root sees no claims of the first; its containers live all the same.
 #[test]
 fn a_command_with_another_run_root_touches_no_container_that_runs() {

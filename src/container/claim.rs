@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::FlockOperation;
 
+use super::stillness::STILL;
 use super::{ContainerId, Places};
 use crate::kernel::file::{existing, gone, is_at};
 
@@ -121,7 +122,7 @@ impl Claim {
 
     /// Gives the claim back: nothing of the container is on the host any more.
     pub fn release(self) -> io::Result<()> {
-        for name in ["pid", STOP, SHARED, INPUT] {
+        for name in ["pid", STOP, SHARED, STILL, INPUT] {
             gone(fs::remove_file(self.dir.join(name)))?;
         }
         fs::remove_dir(&self.dir)

@@ -16,6 +16,7 @@
 //! <run root>/containers/<id>/     exists while something of the container may be on the host
 //!   pid                           pid and start time of its first process
 //!   stop                          somebody has asked for it to end
+//!   still                         it stands still for a `commit` (container::stillness)
 //!   input                         the socket of `attach` (life::attach)
 //! <run root>/events.json          what has happened (container::events)
 //! <run root>/layer-forms/<device>.forms  which forms of layers the kernel can use (life::forms)
@@ -36,6 +37,7 @@ pub mod names;
 pub mod port;
 pub mod record;
 pub mod rename;
+pub mod stillness;
 pub mod volume;
 
 use std::path::{Path, PathBuf};

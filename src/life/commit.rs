@@ -1,7 +1,6 @@
 //! A new image of a container. The container stands still while its upper directory is read, unless
-//! the user wants it otherwise; whatever ends this command but SIGKILL lets it go on.
+//! the user wants it otherwise; whatever ends this command lets it go on, after SIGKILL the next command.
 
-use std::path::PathBuf;
 use std::time::SystemTime;
 
 use anyhow::{Context, Result};
@@ -10,7 +9,8 @@ use mybox_store::{Change, CommitOptions, Image, Progress, Reference, Store, rfc3
 use super::changes;
 use super::create::read_request;
 use crate::container::find::Container;
-use crate::container::{Files, Places};
+use crate::container::stillness::Stillness;
+use crate::container::{Files, Places, Record};
 use crate::kernel::cgroup::freeze;
 use crate::kernel::signal::Signals;
 use crate::plan::committed::committed;
@@ -45,7 +45,7 @@ pub fn commit(
     let files = Files::of(places.container(&record.id));
     let asked = read_request(files.dir())?;
     let pause = container.running && request.pause && !freeze::is_frozen(&record.cgroups);
-    let paused = pause.then(|| Paused::new(&record.cgroups)).transpose()?;
+    let paused = pause.then(|| Paused::new(places, record)).transpose()?;
     let options = CommitOptions {
         reference: request.reference,
         config: committed(&asked, &image.config),
@@ -71,27 +71,46 @@ struct Paused<'a> {
 }
 
 /// Lets the container go on when it is dropped.
-struct Thaw<'a>(&'a [PathBuf]);
+struct Thaw<'a> {
+    record: &'a Record,
+    /// From before it is frozen until it goes on.
+    claim: Option<Stillness>,
+}
 
 impl<'a> Paused<'a> {
-    fn new(cgroups: &'a [PathBuf]) -> Result<Self> {
+    fn new(places: &Places, record: &'a Record) -> Result<Self> {
         let signals = Signals::take()?;
-        freeze::freeze(cgroups)
+        let claim = Stillness::claim(places, &record.id);
+        let thaw = Thaw {
+            record,
+            claim: Some(claim.context("claim the container to pause it")?),
+        };
+        freeze::freeze(&record.cgroups)
             .context("pause the container; --pause=false commits it as it runs")?;
         Ok(Self {
-            thaw: Thaw(cgroups),
+            thaw,
             _signals: signals,
         })
     }
 
-    fn end(self) -> Result<()> {
-        freeze::thaw(self.thaw.0).context("let the container go on")
+    fn end(mut self) -> Result<()> {
+        self.thaw.go_on()
+    }
+}
+
+impl Thaw<'_> {
+    fn go_on(&mut self) -> Result<()> {
+        let Some(claim) = self.claim.take() else {
+            return Ok(());
+        };
+        freeze::thaw(&self.record.cgroups).context("let the container go on")?;
+        claim.release().context("release the claim on it")
     }
 }
 
 impl Drop for Thaw<'_> {
     fn drop(&mut self) {
         // Said where it can be: in `Paused::end`.
-        let _ = freeze::thaw(self.0);
+        let _ = self.go_on();
     }
 }

@@ -1,4 +1,4 @@
-//! What supervisors that died left behind: found by the next mybox command, whatever it is.
+//! What supervisors that died left behind, and who froze a container for a while: found by the next mybox command, whatever it is.
 //!
 //! The usual case is that nothing is there: one directory to list, and one flock for every
 //! container that runs.
@@ -8,11 +8,14 @@ use std::fs;
 use anyhow::{Context, Result, ensure};
 
 use super::teardown;
+use crate::container::stillness::Stillness;
 use crate::container::{ContainerId, Places, Record, claim, names};
+use crate::kernel::cgroup::freeze;
 use crate::kernel::file::gone;
 use crate::kernel::process;
 
-/// Takes down every container whose supervisor is dead.
+/// Takes down every container whose supervisor is dead, and lets go on what stands still for a command
+/// that is.
 pub fn leftovers(places: &Places) -> Result<()> {
     if !places.live().exists() {
         return after_boot(places);
@@ -21,11 +24,27 @@ pub fn leftovers(places: &Places) -> Result<()> {
     // One that cannot be taken down keeps nobody from the others.
     let failures: Vec<String> = live
         .iter()
-        .filter_map(|id| teardown::orphan(places, id).err())
+        .filter_map(|id| look_after(places, id).err())
         .map(|error| format!("{error:#}"))
         .collect();
     ensure!(failures.is_empty(), "{}", failures.join("; "));
     Ok(())
+}
+
+fn look_after(places: &Places, id: &ContainerId) -> Result<()> {
+    teardown::orphan(places, id)?;
+    let about = || format!("let container {} go on", id.short());
+    let Some(left) = Stillness::left_behind(places, id).with_context(about)? else {
+        return Ok(());
+    };
+    tracing::info!(
+        "container {} stands still for a command that died",
+        id.short()
+    );
+    if let Some(record) = Record::read(&places.container(id)).with_context(about)? {
+        freeze::thaw(&record.cgroups).with_context(about)?;
+    }
+    left.release().with_context(about)
 }
 
 /// The run root is new. If that is because the machine was started again, nothing runs of what was
