@@ -145,3 +145,28 @@ fn a_log_that_cannot_be_written_stops_nobody() {
     drop(sandbox.run(["tiny", "true"]).run().ok());
     std::fs::remove_file(&log).expect("the link");
 }
+
+#[test]
+fn images_that_go_with_prune_and_gc_are_told_as_with_rmi() {
+    let sandbox = Sandbox::new("events-gone");
+    let ids = |sandbox: &Sandbox| {
+        let list = sandbox.mybox(["images", "-q", "--no-trunc"]).run().ok();
+        list.line()
+    };
+    for words in [
+        &["prune", "--all", "--force"][..],
+        &["gc", "--unused-for", "0s"],
+        &["rmi", "tiny"],
+    ] {
+        sandbox.import_tiny();
+        let id = ids(&sandbox);
+        let before = events(&sandbox, &["type=image"]).len();
+        drop(sandbox.mybox(words).run().ok());
+        let told = events(&sandbox, &["type=image"]).split_off(before);
+        assert_eq!(actions(&told), ["untag", "delete"], "{words:?}");
+        assert_eq!(
+            (&told[0]["id"], &told[1]["id"]),
+            (&"tiny:latest".into(), &id.into())
+        );
+    }
+}

@@ -15,6 +15,7 @@ use super::{output, values};
 use crate::container::{Places, Record};
 use crate::error::Failure;
 use crate::kernel::process;
+use crate::life::images;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -120,6 +121,7 @@ pub(super) fn run(places: &Places, arguments: &Arguments) -> Result<u8, Failure>
             Some(id) => store.gc_apply(&uses, id)?,
             None => store.gc(&uses, &options)?,
         };
+        images::tell_gone(places, &done);
         (done.plan.clone(), Some(done))
     };
     let id = kept(&store, &plan, done.is_none());

@@ -1,10 +1,10 @@
 //! `mybox rmi`.
 
 use clap::Args;
-use mybox_store::{Removed, Store};
+use mybox_store::{Reference, Removed, Store};
 
 use super::output;
-use crate::container::events::{self, Event};
+use crate::container::events;
 use crate::container::{Places, Record};
 use crate::error::Failure;
 
@@ -37,12 +37,9 @@ pub(super) fn run(places: &Places, arguments: &Arguments) -> Result<u8, Failure>
 }
 
 fn tell(places: &Places, removed: &Removed) {
-    for reference in &removed.untagged {
-        events::tell(places, &Event::of_image("untag", &reference.familiar()));
-    }
-    for image in &removed.deleted_images {
-        events::tell(places, &Event::of_image("delete", &image.to_string()));
-    }
+    let names = removed.untagged.iter().map(Reference::familiar);
+    let ids = removed.deleted_images.iter().map(ToString::to_string);
+    events::images_gone(places, names, ids);
 }
 
 fn report(removed: &Removed) -> anyhow::Result<()> {

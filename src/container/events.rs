@@ -87,6 +87,20 @@ pub fn died(places: &Places, record: &Record, ending: Ending) {
     tell(places, &event);
 }
 
+/// Images that have gone, and the names that they had, as people write them.
+pub fn images_gone(
+    places: &Places,
+    names: impl IntoIterator<Item = String>,
+    ids: impl IntoIterator<Item = String>,
+) {
+    for name in names {
+        tell(places, &Event::of_image("untag", &name));
+    }
+    for id in ids {
+        tell(places, &Event::of_image("delete", &id));
+    }
+}
+
 /// Nanoseconds since the epoch, now.
 pub fn nanoseconds_now() -> u64 {
     nanoseconds(SystemTime::now())

@@ -1,12 +1,12 @@
-//! Images that a container can read beside its own: `--mount type=image`. Held as its own is, from
+//! Images that go, and those that a container can read beside its own: `--mount type=image`. These are held as its own is, from
 //! before it is on record until its end; while it is on record, the record keeps them.
 
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use mybox_store::{Stack, Store};
+use mybox_store::{Collected, Reference, Stack, Store};
 
-use crate::container::MountedImage;
+use crate::container::{MountedImage, Places, events};
 use crate::plan::RunRequest;
 
 /// An image that is held.
@@ -30,6 +30,18 @@ pub(super) fn hold(store: &Store, request: &RunRequest) -> Result<Vec<HeldImage>
         })
     };
     mounted(request).map(hold).collect()
+}
+
+/// Tells of images that gc has removed, as `rmi` does.
+pub fn tell_gone(places: &Places, collected: &Collected) {
+    let images = &collected.plan.images;
+    let familiar = |name: &String| {
+        let reference: Option<Reference> = name.parse().ok();
+        reference.map_or_else(|| name.clone(), |reference| reference.familiar())
+    };
+    let names = images.iter().flat_map(|image| &image.names).map(familiar);
+    let ids = images.iter().flat_map(|image| &image.ids);
+    events::images_gone(places, names, ids.map(ToString::to_string));
 }
 
 /// All that is to stay for as long as the container runs: its own layers, and theirs.

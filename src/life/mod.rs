@@ -45,7 +45,7 @@ pub mod wait;
 mod filter;
 mod forms;
 mod health;
-mod images;
+pub mod images;
 mod joined;
 mod launch;
 mod mounts;

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::{Context, Result, anyhow};
 use mybox_store::{Collected, Damage, Digest, GcOptions, GcPlan, Image, Store, allocated};
 
+use super::images;
 use super::teardown::{self, Volumes};
 use crate::container::events::{self, Event};
 use crate::container::find::{self, State};
@@ -235,7 +236,10 @@ pub fn carry_out(places: &Places, store: &Store, plan: &Plan) -> Done {
     }
     // An image goes only if all of its containers went.
     match store.gc(&|| Record::uses(places), &plan.options) {
-        Ok(collected) => done.store = Some(collected),
+        Ok(collected) => {
+            images::tell_gone(places, &collected);
+            done.store = Some(collected);
+        }
         Err(error) => done.failures.push(("images".to_owned(), error.into())),
     }
     remove_volumes(places, &plan.volumes, &mut done);
