@@ -576,3 +576,53 @@ fn a_copy_that_was_killed_keeps_nobody_from_the_container() {
     assert_eq!(exec.run().ok().stdout(), "of the image");
     remove_all(&sandbox);
 }
+
+/// What a container has mounted it has for `cp` too while it does not run; but for a tmpfs, which is not there.
+#[test]
+fn a_container_that_does_not_run_has_its_images_and_no_tmpfs() {
+    let sandbox = Sandbox::new("cp-mounts");
+    let host = tree(&sandbox);
+    let rootfs = Rootfs::tiny().busybox().file("t/beneath", "beneath");
+    sandbox.import(
+        "base",
+        rootfs.symlink("link", "/t").file("i/beneath", "beneath"),
+    );
+    sandbox.import(
+        "other",
+        Rootfs::empty().file("sub/file", "of the other image"),
+    );
+    let flags = ["--mount", "type=image,src=other,dst=/i", "--tmpfs", "/t"];
+    let create = sandbox.mybox(["create", "--network", "none", "--name", "web"]);
+    let create = create.args(flags).args(["base", "sleep", "600"]);
+    drop(create.run().ok());
+    for runs in [false, true] {
+        if runs {
+            drop(sandbox.mybox(["start", "web"]).run().ok());
+        }
+        drop(cp(&sandbox, &["web:/i/sub/file", "copy"]).run().ok());
+        let copy = fs::read_to_string(host.join("copy")).expect("the copy");
+        assert_eq!(copy, "of the other image");
+        drop(cp(&sandbox, &["web:/i/beneath", "."]).run().code(1));
+        let read_only = cp(&sandbox, &["copy", "web:/i/new"]).run().code(1);
+        drop(read_only.says("Read-only file system"));
+    }
+    drop(sandbox.mybox(["stop", "-t", "0", "web"]).run().ok());
+    for words in [
+        ["web:/t/beneath", "."],
+        ["web:/t", "."],
+        ["web:/link/beneath", "."],
+        ["copy", "web:/t"],
+        ["copy", "web:/t/new/deeper"],
+        ["copy", "web:/link/new"],
+    ] {
+        let refused = cp(&sandbox, &words).run().code(1);
+        drop(refused.says("lies in the tmpfs /t, which container web has only while it runs"));
+    }
+    drop(cp(&sandbox, &["web:/.", "whole"]).run().ok());
+    assert_eq!(fs::read_dir(host.join("whole/t")).expect("list").count(), 0);
+    fs::create_dir_all(host.join("in/t")).expect("make directories");
+    fs::write(host.join("in/t/new"), "").expect("write");
+    let within = cp(&sandbox, &["in/.", "web:/"]).run().code(1);
+    drop(within.says("Read-only file system"));
+    remove_all(&sandbox);
+}

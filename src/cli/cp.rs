@@ -27,6 +27,8 @@ source into it; one that is not there becomes the source; a file is replaced. Di
 source that are there already get its modes and owners, and keep what else is in them; the
 destination itself stays as it is. A name with a colon on this machine is written ./a:b.
 
+A container that does not run has no tmpfs: what would lie in one is refused.
+
 What is copied is root's in a container and the caller's on this machine, unless there is --archive;
 an archive on standard input says itself whose things are.")]
 pub(super) struct Arguments {
@@ -108,8 +110,9 @@ fn out_of(
     // Opened in the host's mount namespace: a path means what it meant to the caller.
     let here = copy::this_machine()?;
     let owner = (!arguments.archive).then(own_ids);
-    tree::with_root(places, &store, &container, |root| {
-        let source = Source::find(root, &typed(path)?, arguments.follow_link)?;
+    let from = typed(path)?;
+    tree::with_root(places, &store, &container, from.path(), |root| {
+        let source = Source::find(root, &from, arguments.follow_link)?;
         let mut warn = |warning| report(arguments, &warning);
         match to {
             Side::Here(to) => copy::copy(&source, &here, &on_host(to)?, owner, &mut warn),
@@ -139,13 +142,19 @@ fn into(
         _ => None,
     };
     let owner = (!arguments.archive).then_some((0, 0));
-    tree::with_root(places, &store, &container, |root| match &source {
-        Some(source) => {
-            let mut warn = |warning| report(arguments, &warning);
-            copy::copy(source, root, &to, owner, &mut warn)
-        }
-        None => copy::unpack_into(io::stdin().lock(), root, &to, None),
-    })
+    tree::with_root(
+        places,
+        &store,
+        &container,
+        to.path(),
+        |root| match &source {
+            Some(source) => {
+                let mut warn = |warning| report(arguments, &warning);
+                copy::copy(source, root, &to, owner, &mut warn)
+            }
+            None => copy::unpack_into(io::stdin().lock(), root, &to, None),
+        },
+    )
     .with_context(|| format!("copy to container {name}"))
 }
 

@@ -78,6 +78,11 @@ impl Typed {
             path,
         }
     }
+
+    /// The path from the root.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
 }
 
 impl Source {

@@ -24,7 +24,7 @@ pub fn create(
     request: &RunRequest,
 ) -> Result<ContainerId> {
     let layers = store.stack(image)?;
-    let _images = images::hold(store, request)?;
+    let _images = images::hold(store, images::mounted(request))?;
     let id = ContainerId::random().context("make a container id")?;
     let claim = Claim::new(places, &id)
         .with_context(|| format!("claim {}", places.live_container(&id).display()))?;

@@ -19,7 +19,10 @@ pub(super) struct HeldImage {
 }
 
 /// Holds all of them.
-pub(super) fn hold(store: &Store, request: &RunRequest) -> Result<Vec<HeldImage>> {
+pub(super) fn hold(
+    store: &Store,
+    mounted: impl Iterator<Item = MountedImage>,
+) -> Result<Vec<HeldImage>> {
     let hold = |mounted: MountedImage| -> Result<HeldImage> {
         let image = store
             .find(&mounted.manifest.to_string())
@@ -29,7 +32,7 @@ pub(super) fn hold(store: &Store, request: &RunRequest) -> Result<Vec<HeldImage>
             stack: store.stack(&image)?,
         })
     };
-    mounted(request).map(hold).collect()
+    mounted.map(hold).collect()
 }
 
 /// Tells of images that gc has removed, as `rmi` does.

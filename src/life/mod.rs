@@ -191,7 +191,7 @@ fn bring_up(
     let is_new = matches!(who, Who::New);
     // Held until the end: nobody removes a layer that is in use.
     let layers = store.stack(image)?;
-    let images = images::hold(store, request)?;
+    let images = images::hold(store, images::mounted(request))?;
     let ports = plan::ports::wanted(request, &image.config)?;
     let Prepared {
         claim,

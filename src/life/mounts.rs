@@ -63,6 +63,17 @@ impl Mounts {
         Ok(mounts)
     }
 
+    /// Of images alone.
+    pub(super) fn of_images(places: &Places, images: &[HeldImage], empty: &Path) -> Result<Self> {
+        let mut mounts = Self {
+            _entries: Vec::new(),
+            lower: Vec::new(),
+            images: Vec::new(),
+        };
+        mounts.add_images(places, images, empty)?;
+        Ok(mounts)
+    }
+
     /// The same for the images that the container can read beside its own. A read-only overlay is of two
     /// layers at least: there is an empty one below.
     pub(super) fn add_images(

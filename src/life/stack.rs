@@ -15,10 +15,7 @@ use crate::plan::RunPlan;
 pub(super) fn make_directories(plan: &RunPlan) -> Result<()> {
     let files = &plan.files;
     make_overlay(files)?;
-    if !plan.images.is_empty() {
-        make(&files.image_base(), 0o755)?;
-        (0..plan.images.len()).try_for_each(|number| make(&files.image_place(number), 0o700))?;
-    }
+    make_image_places(files, plan.images.len())?;
     for (name, text) in &plan.etc {
         let path = files.etc(name);
         fs::write(&path, text)
@@ -34,6 +31,14 @@ pub(super) fn make_overlay(files: &Files) -> Result<()> {
     make(&files.upper(), 0o755)?;
     make(&files.work(), 0o700)?;
     make(&files.rootfs(), 0o700)
+}
+
+/// The same for so many images.
+pub(super) fn make_image_places(files: &Files, count: usize) -> Result<()> {
+    if count > 0 {
+        make(&files.image_base(), 0o755)?;
+    }
+    (0..count).try_for_each(|number| make(&files.image_place(number), 0o700))
 }
 
 /// The spec it is launched from, for whoever wants to see it.

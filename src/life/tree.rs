@@ -1,31 +1,37 @@
 //! A container's files, whether it runs or not, for commands that read or change them.
 //!
 //! Of one that runs they are what its first process sees, volumes and all. One that does not run is
-//! claimed, so that nobody starts it meanwhile, and mounted with its volumes in a mount namespace of this
-//! process alone: it goes with the process, and the host's mounts stay what they are.
+//! claimed, so that nobody starts it meanwhile, and mounted with its volumes and images in a mount namespace of
+//! this process alone: it goes with the process, and the host's mounts stay what they are. Where it will have a
+//! tmpfs there is an empty one that cannot be written: what lies beneath is nothing that anybody sees later.
 
+use std::collections::HashMap;
 use std::fs;
-use std::os::fd::{AsFd, BorrowedFd};
-use std::path::Path;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use mybox_store::Store;
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{Mount, Spec};
+use rustix::fs::OFlags;
 
 use super::mounts::Mounts;
-use super::{stack, teardown};
+use super::{images, stack, teardown};
 use crate::container::find::Container;
 use crate::container::{Files, Places, Record};
+use crate::init::ImageTree;
 use crate::kernel::mount::{self, Bind};
 use crate::kernel::overlay::{Changes, Overlay};
 use crate::kernel::root::{MakeAs, Root};
 use crate::kernel::{namespace, process};
 
-/// Does something with a container's root, volumes and all.
+/// Does something with a path below a container's root, volumes and all. Of one that does not run nothing is
+/// to be had that lies in a tmpfs.
 pub fn with_root<T>(
     places: &Places,
     store: &Store,
     container: &Container,
+    path: &Path,
     act: impl FnOnce(&Root) -> Result<T>,
 ) -> Result<T> {
     match container.process {
@@ -37,7 +43,11 @@ pub fn with_root<T>(
         }
         None => with_mounted(places, store, &container.record, |root, files| {
             let spec = stack::read_config(files)?;
-            mount_volumes(root, &spec)?;
+            let images = images::hold(store, container.record.images.iter().cloned())?;
+            stack::make_image_places(files, images.len())?;
+            let mounts = Mounts::of_images(places, &images, &files.image_base())?;
+            let absent = mount_what_it_has(root, &spec, &image_mounts(files, &mounts)?)?;
+            must_be_present(root, path, &absent, &container.record.name)?;
             if spec
                 .root()
                 .as_ref()
@@ -129,34 +139,108 @@ fn mounted<T>(
     done
 }
 
-/// Mounts what its spec has from the host: volumes, directories and files. What the host has no more is
-/// left out, as is what only a container that runs has.
-fn mount_volumes(root: &Root, spec: &Spec) -> Result<()> {
-    for bind in spec.mounts().iter().flatten() {
-        let options = bind.options().as_deref().unwrap_or_default();
-        let is = |word: &str| options.iter().any(|option| option == word);
-        let Some(source) = bind
-            .source()
-            .as_deref()
-            .filter(|_| is("bind") || is("rbind"))
-        else {
-            continue;
+/// The images that it can read, where each is to be.
+fn image_mounts(files: &Files, mounts: &Mounts) -> Result<HashMap<PathBuf, OwnedFd>> {
+    let mounted = |(number, image): (usize, &ImageTree)| {
+        let overlay = Overlay {
+            lower: &image.lower,
+            changes: None,
+            attributes: libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NODEV,
         };
-        if source.starts_with("/proc") || source.starts_with("/dev") {
-            continue;
+        let mount = overlay.mount_at(&files.image_place(number))?;
+        Ok((image.destination.clone(), mount))
+    };
+    mounts.images().iter().enumerate().map(mounted).collect()
+}
+
+/// A file system that only a container that runs has, and the empty one in its place.
+struct Absent {
+    destination: PathBuf,
+    device: u64,
+}
+
+/// Mounts what its spec has beside its own files: volumes, directories and files of the host, images. What
+/// the host has no more is left out, as is what only a container that runs has; the answer is what of that
+/// is the user's own.
+fn mount_what_it_has(
+    root: &Root,
+    spec: &Spec,
+    images: &HashMap<PathBuf, OwnedFd>,
+) -> Result<Vec<Absent>> {
+    let mut absent = Vec::new();
+    for entry in spec.mounts().iter().flatten() {
+        let destination = entry.destination();
+        if let Some(image) = images.get(destination) {
+            attach(root, image.as_fd(), destination, MakeAs::Directory)?;
+        } else if entry.typ().as_deref() == Some("tmpfs") && !destination.starts_with("/dev") {
+            absent.push(mount_absent(root, destination)?);
+        } else {
+            mount_bind(root, entry)?;
         }
-        let Ok(found) = fs::metadata(source) else {
+    }
+    Ok(absent)
+}
+
+fn attach(root: &Root, mount: BorrowedFd<'_>, destination: &Path, make: MakeAs) -> Result<()> {
+    let (target, _) = root.open_or_make(destination, make)?;
+    Ok(mount::attach(mount, target.as_fd(), destination)?)
+}
+
+/// Read-only, so that nothing is copied where it would be lost, or would lie beneath for ever.
+fn mount_absent(root: &Root, destination: &Path) -> Result<Absent> {
+    let options = mount::Options::parse(["ro", "size=4k"]);
+    let empty = mount::detached("tmpfs", "absent", &options)?;
+    let stat = rustix::fs::fstat(&empty).context("stat an empty tmpfs")?;
+    attach(root, empty.as_fd(), destination, MakeAs::Directory)?;
+    Ok(Absent {
+        destination: destination.to_owned(),
+        device: stat.st_dev,
+    })
+}
+
+fn mount_bind(root: &Root, bind: &Mount) -> Result<()> {
+    let options = bind.options().as_deref().unwrap_or_default();
+    let is = |word: &str| options.iter().any(|option| option == word);
+    let source = bind.source().as_deref();
+    let Some(source) = source.filter(|_| is("bind") || is("rbind")) else {
+        return Ok(());
+    };
+    if source.starts_with("/proc") || source.starts_with("/dev") {
+        return Ok(());
+    }
+    let Ok(found) = fs::metadata(source) else {
+        return Ok(());
+    };
+    let (kind, make) = match (is("rbind"), found.is_dir()) {
+        (true, true) => (Bind::Recursive, MakeAs::Directory),
+        (false, true) => (Bind::Single, MakeAs::Directory),
+        (_, false) => (Bind::Single, MakeAs::File),
+    };
+    let attributes = if is("ro") { libc::MOUNT_ATTR_RDONLY } else { 0 };
+    let clone = mount::clone_of(source, kind, attributes)?;
+    attach(root, clone.as_fd(), bind.destination(), make)
+}
+
+/// Fails if the path, or what there is of it, lies in such a file system.
+fn must_be_present(root: &Root, path: &Path, absent: &[Absent], name: &str) -> Result<()> {
+    for part in path.ancestors() {
+        // A link itself can be copied, wherever it leads.
+        let flags = match part == path {
+            true => OFlags::PATH | OFlags::NOFOLLOW,
+            false => OFlags::PATH,
+        };
+        let Some(found) = root.find(part, flags)? else {
             continue;
         };
-        let (kind, make) = match (is("rbind"), found.is_dir()) {
-            (true, true) => (Bind::Recursive, MakeAs::Directory),
-            (false, true) => (Bind::Single, MakeAs::Directory),
-            (_, false) => (Bind::Single, MakeAs::File),
-        };
-        let attributes = if is("ro") { libc::MOUNT_ATTR_RDONLY } else { 0 };
-        let clone = mount::clone_of(source, kind, attributes)?;
-        let (target, _) = root.open_or_make(bind.destination(), make)?;
-        mount::attach(clone.as_fd(), target.as_fd(), bind.destination())?;
+        let stat = rustix::fs::fstat(&found).with_context(|| format!("stat {}", part.display()))?;
+        if let Some(within) = absent.iter().find(|it| it.device == stat.st_dev) {
+            bail!(
+                "{} lies in the tmpfs {}, which container {name} has only while it runs",
+                path.display(),
+                within.destination.display()
+            );
+        }
+        return Ok(());
     }
     Ok(())
 }
