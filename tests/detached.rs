@@ -334,6 +334,8 @@ fn a_log_is_as_large_as_its_options_say() {
         drop(run.code(125).says(text));
     };
     refused(["--log-driver", "syslog"], "not built yet");
+    let none = ["--log-driver=none", "--log-opt=max-file=2"];
+    refused(none, "--log-opt does not go with --log-driver none");
     refused(["--log-opt", "compress=true"], "max-size=SIZE and max-file");
 }
 
@@ -490,4 +492,33 @@ fn the_detach_keys_leave_a_container_that_runs_on() {
     assert_eq!(code, 0);
     assert_eq!(known(&sandbox, "shell").expect("a row")["state"], "running");
     remove(&sandbox, "shell");
+}
+
+#[test]
+fn a_container_without_a_log_has_none_to_show_and_can_be_attached_all_the_same() {
+    let sandbox = Sandbox::tiny("log-none");
+    let none = ["--log-driver", "none"];
+    detached(&sandbox, "mute", &none, &["say", "out:first", "sleep:600"]);
+    let flags = [&none[..], &["-i"]].concat();
+    detached(&sandbox, "echo", &flags, &["cat"]);
+    for name in ["mute", "echo"] {
+        let logs = sandbox.mybox(["logs", name]).run().code(1);
+        let says = format!("container {name} has no log: it was made with --log-driver none");
+        drop(logs.says(&says));
+        drop(sandbox.mybox(["logs", "-f", name]).run().code(1));
+    }
+    for driver in ["json-file", "k8s-file", "local"] {
+        let flags = ["--log-driver", driver];
+        detached(&sandbox, driver, &flags, &["say", "out:x"]);
+        until("its word", || {
+            sandbox.mybox(["logs", driver]).run().ok().stdout() == "x\n"
+        });
+        remove(&sandbox, driver);
+    }
+    let mut attached = sandbox.mybox(["attach", "echo"]).spawn();
+    attached.send(b"typed\n");
+    attached.wait_for("typed");
+    remove(&sandbox, "mute");
+    remove(&sandbox, "echo");
+    drop(attached.wait().code(137));
 }

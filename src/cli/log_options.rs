@@ -1,5 +1,6 @@
 //! The flags of `run` and `create` that say how what a container writes is kept.
 
+use anyhow::ensure;
 use clap::Args;
 
 use super::values;
@@ -8,7 +9,8 @@ use crate::plan::RunRequest;
 
 #[derive(Debug, Args)]
 pub(super) struct LogArguments {
-    /// Where what it writes is kept: local, in files that `mybox logs` reads (json-file is the same)
+    /// Where what it writes is kept: local, in files that `mybox logs` reads (json-file and k8s-file
+    /// are the same), or none: there is no log, and `attach` alone shows it
     #[arg(long, value_name = "DRIVER", help_heading = "Log")]
     #[arg(default_value = "local", value_parser = driver)]
     log_driver: Driver,
@@ -18,9 +20,13 @@ pub(super) struct LogArguments {
     log_opt: Vec<LogOption>,
 }
 
-/// Files of mybox's own: there is nothing else.
+/// `--log-driver`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Driver;
+enum Driver {
+    /// Files of mybox's own, whatever they are called elsewhere.
+    Local,
+    None,
+}
 
 /// `--log-opt`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,25 +36,31 @@ enum LogOption {
 }
 
 impl LogArguments {
-    pub(super) fn apply(self, request: &mut RunRequest) {
-        let Self {
-            log_driver: Driver,
-            log_opt,
-        } = self;
-        for option in log_opt {
+    pub(super) fn apply(self, request: &mut RunRequest) -> anyhow::Result<()> {
+        if self.log_driver == Driver::None {
+            ensure!(
+                self.log_opt.is_empty(),
+                "--log-opt does not go with --log-driver none: there is no log"
+            );
+            request.no_log = true;
+            request.log = Rotation::IN_PASSING;
+        }
+        for option in self.log_opt {
             match option {
                 LogOption::MaxSize(bytes) => request.log.max_size = bytes,
                 LogOption::MaxFiles(files) => request.log.max_files = files,
             }
         }
+        Ok(())
     }
 }
 
 fn driver(text: &str) -> Result<Driver, String> {
     match text {
-        "local" | "json-file" => Ok(Driver),
+        "local" | "json-file" | "k8s-file" => Ok(Driver::Local),
+        "none" => Ok(Driver::None),
         other => Err(format!(
-            "`{other}` is not built yet; there is local, files that `mybox logs` reads"
+            "`{other}` is not built yet; there are local, files that `mybox logs` reads, and none"
         )),
     }
 }
@@ -94,6 +106,8 @@ mod tests {
             let error = option(bad).unwrap_err();
             assert!(error.contains(expected), "{bad}: {error}");
         }
+        assert_eq!(driver("k8s-file"), Ok(Driver::Local));
+        assert_eq!(driver("none"), Ok(Driver::None));
         assert!(driver("syslog").unwrap_err().contains("not built yet"));
     }
 }

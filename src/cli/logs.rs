@@ -17,7 +17,8 @@ use crate::life::logs::{self, Growth};
 #[command(after_help = "\
 What went to the container's standard output goes to standard output, and so with standard error.
 There is a log of what ran in the background; a `run` without -d has given all to its caller.
-Of a log the last 30 MB are kept, in files of 10 MB.
+Of a log the last 30 MB are kept, in files of 10 MB, unless --log-opt says otherwise; with
+--log-driver none there is no log.
 
 TIME is 2026-11-25T12:00:00Z, seconds since the epoch, or a duration before now, as 10m or 2h.")]
 pub(super) struct Arguments {
@@ -42,7 +43,9 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(places: &Places, arguments: &Arguments) -> Result<u8, Failure> {
-    let id = find::one(places, &arguments.container)?.record.id;
+    let record = find::one(places, &arguments.container)?.record;
+    logs::must_be_kept(places, &record)?;
+    let id = record.id;
     let directory = Files::of(places.container(&id)).logs();
     let open = || Reader::open(&directory).with_context(|| format!("read {}", directory.display()));
     let mut reader = open()?;

@@ -409,7 +409,7 @@ fn request(arguments: Arguments) -> anyhow::Result<RunRequest> {
     arguments.isolation.apply(&mut request);
     arguments.sharing.apply(&mut request);
     arguments.health.apply(&mut request);
-    arguments.log.apply(&mut request);
+    arguments.log.apply(&mut request)?;
     arguments.mounts.apply(&mut request);
     arguments.naming.apply(&mut request)?;
     Ok(request)

@@ -4,12 +4,13 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify;
 
+use super::create::read_request;
 use crate::container::find::{self, State};
-use crate::container::{ContainerId, Places};
+use crate::container::{ContainerId, Places, Record};
 
 /// How often it is asked whether the container runs still, when nothing is written.
 const LOOK: Timespec = Timespec {
@@ -70,6 +71,17 @@ impl Growth {
             }
         }
     }
+}
+
+/// Fails for a container that was to have no log.
+pub fn must_be_kept(places: &Places, record: &Record) -> Result<()> {
+    let request = read_request(&places.container(&record.id))?;
+    ensure!(
+        !request.no_log,
+        "container {} has no log: it was made with --log-driver none",
+        record.name
+    );
+    Ok(())
 }
 
 /// Whether more may be written: it runs, or will again.

@@ -120,6 +120,8 @@ pub struct RunRequest {
     pub stop_timeout: Option<u64>,
     /// How much is kept of what it writes in the background.
     pub log: Rotation,
+    /// Whether it has no log that anybody reads later.
+    pub no_log: bool,
     /// How to find out whether it works.
     pub health: HealthRequest,
     /// Its labels.

@@ -21,6 +21,12 @@ impl Rotation {
     /// Bytes that a file may have at least: below, it would be mostly what stands around the bytes.
     pub const SMALLEST: u64 = 1000;
 
+    /// What `attach` is shown passes through the log even of a container that keeps none.
+    pub const IN_PASSING: Self = Self {
+        max_size: 1_000_000,
+        max_files: 2,
+    };
+
     /// Bytes that a frame may have for its file not to become larger.
     fn piece(self) -> usize {
         let room = self.max_size.saturating_sub((HEADER + TRAILER) as u64);
