@@ -1,5 +1,13 @@
 //! What a container has changed: shown by `diff`, kept by `commit`.
 
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{XattrFlags, lgetxattr, llistxattr, lsetxattr};
+
+use crate::detached::remove;
 use crate::harness::registry::DockerRegistry;
 use crate::harness::{Cmd, Rootfs, Sandbox};
 
@@ -294,4 +302,181 @@ fn podman_has_the_same_tree_of_a_committed_image() {
         .run()
         .ok();
     sandbox.mybox(["rm", "web", "ours"]).run().ok();
+}
+
+/// What a container has that is not its own: mounts.
+const MOUNTED: [&str; 6] = [
+    "proc",
+    "sys",
+    "dev",
+    "etc/hosts",
+    "etc/hostname",
+    "etc/resolv.conf",
+];
+
+/// Everything below a root but mounts, and all that is known of it: kind and mode, owner, size, device, time,
+/// names, link, attributes with their values, content.
+fn tree(root: &Path) -> BTreeMap<PathBuf, String> {
+    let mut found = BTreeMap::new();
+    let mut directories = vec![root.to_owned()];
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(&directory).expect("list").flatten() {
+            let path = entry.path();
+            let name = path.strip_prefix(root).expect("below the root");
+            if MOUNTED.iter().any(|mounted| name == Path::new(mounted)) {
+                continue;
+            }
+            found.insert(name.to_owned(), described(&path));
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                directories.push(path);
+            }
+        }
+    }
+    found
+}
+
+fn described(path: &Path) -> String {
+    let stat = path.symlink_metadata().expect("stat");
+    let (size, links) = match stat.is_dir() {
+        true => (0, 0),
+        false => (stat.size(), stat.nlink()),
+    };
+    let content = match stat.is_file() {
+        true => fs::read(path).expect("read"),
+        false => Vec::new(),
+    };
+    let (mode, owner) = (stat.mode(), (stat.uid(), stat.gid()));
+    let (device, time) = (stat.rdev(), stat.mtime());
+    let link = fs::read_link(path).ok();
+    let attributes = attributes(path);
+    format!("{mode:o} {owner:?} {size} {links} {device} {time} {link:?} {attributes:?} {content:?}")
+}
+
+fn attributes(path: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut names = [0; 4096];
+    let length = llistxattr(path, &mut names).expect("list attributes");
+    let names = names[..length].split(|byte| *byte == 0);
+    let value = |name: &[u8]| {
+        let name = String::from_utf8(name.to_vec()).expect("UTF-8");
+        let mut value = [0; 4096];
+        let length = lgetxattr(path, name.as_str(), &mut value).expect("read an attribute");
+        (name, value[..length].to_vec())
+    };
+    names.filter(|name| !name.is_empty()).map(value).collect()
+}
+
+/// A POSIX ACL as xattrs have it (linux/posix_acl_xattr.h): tag, permissions and id of each entry.
+fn acl(entries: &[(u16, u16, u32)]) -> Vec<u8> {
+    let mut bytes = 2u32.to_le_bytes().to_vec();
+    for (tag, permissions, id) in entries {
+        bytes.extend(tag.to_le_bytes());
+        bytes.extend(permissions.to_le_bytes());
+        bytes.extend(id.to_le_bytes());
+    }
+    bytes
+}
+
+/// Devices, and attributes of files that are new, that are of the image, and of a directory of each kind.
+fn add_what_a_shell_cannot(root: &Path) {
+    let set = |name: &str, attribute: &str, value: &[u8]| {
+        lsetxattr(root.join(name), attribute, value, XattrFlags::empty())
+            .unwrap_or_else(|errno| panic!("{attribute} of {name}: {errno}"));
+    };
+    const NOBODY: u32 = u32::MAX;
+    // CAP_NET_RAW permitted and effective (linux/capability.h, VFS_CAP_REVISION_2).
+    let capability = [
+        1, 0, 0, 2, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+    ];
+    let access = acl(&[
+        (0x01, 6, NOBODY),
+        (0x02, 7, 1234),
+        (0x04, 4, NOBODY),
+        (0x10, 7, NOBODY),
+        (0x20, 0, NOBODY),
+    ]);
+    for (name, kind) in [
+        ("new/zero", ["c", "1", "5"]),
+        ("new/block", ["b", "7", "9"]),
+    ] {
+        let mknod = Cmd::new("mknod").args(["-m", "620"]).arg(root.join(name));
+        drop(mknod.args(kind).run().ok());
+    }
+    for name in ["new/deep/file", "changed", "directory", "new"] {
+        set(name, "user.text", b"value");
+        set(name, "user.binary", &[0, 255, 10, 0]);
+        set(name, "user.empty", b"");
+        set(name, "system.posix_acl_access", &access);
+    }
+    for name in ["new/deep/file", "changed"] {
+        set(name, "security.capability", &capability);
+    }
+    for name in ["directory", "new"] {
+        set(name, "system.posix_acl_default", &access);
+    }
+    set("new/symlink", "trusted.of-a-link", b"value");
+}
+
+/// The root of the one container that runs.
+fn root(sandbox: &Sandbox) -> PathBuf {
+    format!("/proc/{}/root", sandbox.container_pid()).into()
+}
+
+#[test]
+fn attributes_devices_and_what_is_deleted_survive_a_commit_and_another_one() {
+    for form in ["indexed", "unpacked"] {
+        let sandbox = Sandbox::new("faithful").with_layer_form(form);
+        let etc = ["etc/hosts", "etc/hostname", "etc/resolv.conf"];
+        // Their places are there, so /etc keeps its time.
+        let base = etc
+            .iter()
+            .fold(Rootfs::tiny(), |base, name| base.file(name, ""));
+        sandbox.import("image:0", rootfs(base));
+        let mut before = BTreeMap::new();
+        for generation in 0..3 {
+            let image = format!("image:{generation}");
+            let run = ["run", "-d", "--network", "none", "--name", "web", &image];
+            drop(sandbox.mybox(run).args(["sleep", "600"]).run().ok());
+            let root = root(&sandbox);
+            match generation {
+                0 => {
+                    let exec = sandbox.mybox(["exec", "web", "sh", "-c", CHANGES]);
+                    drop(exec.run().ok());
+                    add_what_a_shell_cannot(&root);
+                }
+                _ => assert_same(&before, &tree(&root), form),
+            }
+            before = tree(&root);
+            let next = format!("image:{}", generation + 1);
+            drop(sandbox.mybox(["commit", "web", &next]).run().ok());
+            remove(&sandbox, "web");
+        }
+        let kind = |name: &str| before.contains_key(Path::new(name));
+        assert!(
+            kind("new/zero") && kind("new/fifo") && kind("tree/new"),
+            "{form}"
+        );
+        assert!(!kind("gone") && !kind("tree/old") && !kind("directory/gone"));
+        assert!(before[Path::new("changed")].contains("security.capability"));
+    }
+}
+
+/// Fails with the first name that is not the same, and not with megabytes.
+#[track_caller]
+fn assert_same(before: &BTreeMap<PathBuf, String>, after: &BTreeMap<PathBuf, String>, form: &str) {
+    for (name, described) in before {
+        let now = after.get(name).map(String::as_str);
+        let same = now == Some(described);
+        let short = |text: &str| text.chars().take(600).collect::<String>();
+        assert!(
+            same,
+            "{form}: {}\n{}\n{}",
+            name.display(),
+            short(described),
+            short(now.unwrap_or("gone"))
+        );
+    }
+    assert!(
+        before.keys().eq(after.keys()),
+        "{form}: there is more than before"
+    );
 }
