@@ -6,7 +6,9 @@ use anyhow::Context;
 use clap::Args;
 use mybox_store::{Catalog, Image, Platform, Reference, Shares, Store, Survey};
 use serde::Serialize;
+use serde_json::{Value, json};
 
+use super::format::{self, Format, Heading};
 use super::output;
 use crate::container::{Places, Record};
 use crate::error::Failure;
@@ -31,7 +33,8 @@ Filters (all of several must fit; of one kind, any):
 --json prints a list of {repository, tag, id, digest, indexes, platform, size, ownSize, created,
 lastUsed, pinned, containers}: size in bytes on the disk, ownSize the part of it that no other image
 has, digest that of the manifest, indexes those of the indexes it came from, containers the names of
-those made of it.")]
+those made of it. --format has Docker's fields: {{.Repository}} {{.Tag}} {{.Digest}} {{.ID}}
+{{.CreatedAt}} {{.CreatedSince}} {{.Size}}, and {{.Platform}} {{.Containers}}.")]
 pub(super) struct Arguments {
     /// For every platform of a name, not only this machine's
     #[arg(short, long)]
@@ -51,7 +54,23 @@ pub(super) struct Arguments {
     /// As JSON
     #[arg(long, conflicts_with = "quiet")]
     json: bool,
+    /// Each as a template says: '{{.Repository}}:{{.Tag}}', 'table {{.ID}}\t{{.Size}}', json
+    #[arg(long, value_name = "TEMPLATE", conflicts_with_all = ["quiet", "json"])]
+    format: Option<Format>,
 }
+
+/// What `--format` can ask for.
+const HEADINGS: [Heading; 9] = [
+    ("Repository", "REPOSITORY"),
+    ("Tag", "TAG"),
+    ("Digest", "DIGEST"),
+    ("ID", "IMAGE ID"),
+    ("CreatedAt", "CREATED AT"),
+    ("CreatedSince", "CREATED"),
+    ("Size", "SIZE"),
+    ("Platform", "PLATFORM"),
+    ("Containers", "CONTAINERS"),
+];
 
 /// One name of one image.
 #[derive(Debug, Serialize)]
@@ -101,7 +120,11 @@ pub(super) fn run(places: &Places, arguments: &Arguments) -> Result<u8, Failure>
         .collect();
     if arguments.json {
         output::json(&rows)?;
-    } else {
+    } else if !format::print(
+        arguments.format.as_ref(),
+        &HEADINGS,
+        rows.iter().map(|row| fields(row, arguments.no_trunc)),
+    )? {
         show(&rows, arguments)?;
     }
     Ok(code)
@@ -187,37 +210,36 @@ fn row(survey: &Survey, image: &Image, reference: Option<&Reference>, shares: Sh
 }
 
 fn show(rows: &[Row], arguments: &Arguments) -> anyhow::Result<()> {
-    let mut header = vec!["REPOSITORY", "TAG"];
+    let mut columns = vec!["Repository", "Tag"];
     if arguments.digests {
-        header.push("DIGEST");
+        columns.push("Digest");
     }
-    header.extend(["IMAGE ID", "CREATED", "SIZE"]);
+    columns.extend(["ID", "CreatedSince", "Size"]);
     if arguments.all {
-        header.push("PLATFORM");
+        columns.push("Platform");
     }
-    let cells: Vec<Vec<String>> = rows.iter().map(|row| cells(row, arguments)).collect();
-    output::table(&header, &cells)
+    let rows: Vec<Value> = rows
+        .iter()
+        .map(|row| fields(row, arguments.no_trunc))
+        .collect();
+    format::table(&columns, &HEADINGS, &rows)
 }
 
-fn cells(row: &Row, arguments: &Arguments) -> Vec<String> {
-    let none = || "<none>".to_owned();
+/// A row as templates know it, with Docker's names.
+fn fields(row: &Row, whole: bool) -> Value {
+    const NONE: &str = "<none>";
     let created = row.created.as_deref().and_then(output::epoch_seconds);
     let age = created.map(|then| output::ago(life::now().saturating_sub(then)));
-    let mut cells = vec![
-        row.repository.clone().unwrap_or_else(none),
-        row.tag.clone().unwrap_or_else(none),
-    ];
-    if arguments.digests {
+    json!({
+        "Repository": row.repository.as_deref().unwrap_or(NONE),
+        "Tag": row.tag.as_deref().unwrap_or(NONE),
         // What a registry knows it by is the index, where there is one.
-        cells.push(row.indexes.first().unwrap_or(&row.digest).clone());
-    }
-    cells.extend([
-        output::id(&row.id, arguments.no_trunc),
-        age.unwrap_or_else(|| "N/A".to_owned()),
-        output::decimal_size(row.size),
-    ]);
-    if arguments.all {
-        cells.push(row.platform.clone());
-    }
-    cells
+        "Digest": row.indexes.first().unwrap_or(&row.digest),
+        "ID": output::id(&row.id, whole),
+        "CreatedAt": row.created.as_deref().unwrap_or("N/A"),
+        "CreatedSince": age.unwrap_or_else(|| "N/A".to_owned()),
+        "Size": output::decimal_size(row.size),
+        "Platform": row.platform,
+        "Containers": row.containers.len().to_string(),
+    })
 }

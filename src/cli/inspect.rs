@@ -1,12 +1,18 @@
 //! `mybox inspect`.
 
+mod docker;
+
 use std::collections::BTreeSet;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use mybox_store::{Image, Object, Reference, Store, Survey, rfc3339};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
+
+use docker::Known;
 
 use super::output;
+use super::template::Template;
+use crate::container::find::Container;
 use crate::container::health::{Health, Probe, Status};
 use crate::container::{Files, Places, Record, find, volume};
 use crate::error::Failure;
@@ -14,10 +20,28 @@ use crate::life::create;
 use crate::plan::RunRequest;
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+What it prints has mybox's own fields, which begin with a small letter, and those of Docker under
+their names there: `mybox inspect -f '{{.State.Status}} {{.NetworkSettings.IPAddress}}' web`.
+
+--format takes Go's template language, with Docker's functions: json, join, split, upper, lower,
+title, pad, truncate. A field that is not there is an error that names those that are.")]
 pub(super) struct Arguments {
+    /// Each as a template says: '{{.State.Pid}}', '{{json .Config}}'
+    #[arg(short, long, value_name = "TEMPLATE")]
+    format: Option<Template>,
+    /// Only what is one of these
+    #[arg(long = "type", value_enum)]
+    kind: Option<Kind>,
     /// Images or containers, by name, id, digest, or the beginning of one
     #[arg(required = true, value_name = "NAME")]
     names: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Kind {
+    Container,
+    Image,
 }
 
 pub(super) fn run(places: &Places, arguments: &Arguments) -> Result<u8, Failure> {
@@ -25,35 +49,77 @@ pub(super) fn run(places: &Places, arguments: &Arguments) -> Result<u8, Failure>
     let mut documents = Vec::new();
     let mut code = 0;
     for name in &arguments.names {
-        match document(places, &store, name) {
-            Ok(document) => documents.push(document),
-            Err(error) => {
-                Failure::from(error).show();
-                code = 1;
+        let shown = document(places, &store, name, arguments.kind).and_then(|document| {
+            match &arguments.format {
+                Some(template) => output::line(&template.render(&document)?),
+                None => {
+                    documents.push(document);
+                    Ok(())
+                }
             }
+        });
+        if let Err(error) = shown {
+            Failure::from(error).show();
+            code = 1;
         }
     }
-    output::json(&documents)?;
+    if arguments.format.is_none() {
+        output::json(&documents)?;
+    }
     Ok(code)
 }
 
 /// A container if one has this name, else an image, as Docker looks.
-fn document(places: &Places, store: &Store, name: &str) -> anyhow::Result<Value> {
-    if let Ok(row) = find::one(places, name) {
-        let dir = places.container(&row.record.id);
-        let spec = std::fs::read(dir.join("config.json"))?;
-        let mut document = serde_json::to_value(&row)?;
-        document["spec"] = serde_json::from_slice(&spec)?;
-        document["mounts"] = mounts(places, &row.record, &create::read_request(&dir)?);
-        let health = Health::read(&Files::of(dir))?;
-        if let (Some(health), Some(status)) = (health, row.health) {
-            document["health"] = health_document(&health, status);
-        }
-        return Ok(document);
+fn document(
+    places: &Places,
+    store: &Store,
+    name: &str,
+    kind: Option<Kind>,
+) -> anyhow::Result<Value> {
+    let row = match kind {
+        Some(Kind::Image) => None,
+        Some(Kind::Container) => Some(find::one(places, name)?),
+        None => find::one(places, name).ok(),
+    };
+    if let Some(row) = row {
+        return container_document(places, store, &row);
     }
     let image = store.find(name)?;
     let survey = store.survey(&|| Record::uses(places))?;
     image_document(&survey, &image)
+}
+
+fn container_document(places: &Places, store: &Store, row: &Container) -> anyhow::Result<Value> {
+    let dir = places.container(&row.record.id);
+    let spec = std::fs::read(dir.join("config.json"))?;
+    let request = create::read_request(&dir)?;
+    let mut document = serde_json::to_value(row)?;
+    document["spec"] = serde_json::from_slice(&spec)?;
+    document["mounts"] = mounts(places, &row.record, &request);
+    let health = Health::read(&Files::of(dir))?;
+    if let (Some(health), Some(status)) = (health, row.health) {
+        document["health"] = health_document(&health, status);
+    }
+    let image = store.find(&row.record.manifest.to_string());
+    let dockers = docker::container(
+        places,
+        &Known {
+            row,
+            request: &request,
+            spec: &document["spec"],
+            mounts: &document["mounts"],
+            health: document.get("health").unwrap_or(&Value::Null),
+            image: image.ok().map(|image| image.id.to_string()),
+        },
+    );
+    extend(&mut document, dockers);
+    Ok(document)
+}
+
+fn extend(document: &mut Value, fields: Map<String, Value>) {
+    if let Some(document) = document.as_object_mut() {
+        document.extend(fields);
+    }
 }
 
 /// What it has mounted beside its image: volumes, then what its request says of the host's.
@@ -118,7 +184,8 @@ fn image_document(survey: &Survey, image: &Image) -> anyhow::Result<Value> {
     let used = survey.objects.get(&Object::Blob(image.manifest));
     let shares = survey.shares().get(&image.manifest).copied();
     let shares = shares.unwrap_or_default();
-    Ok(json!({
+    let config: Value = serde_json::from_slice(image.config_bytes())?;
+    let mut document = json!({
         "id": image.id.to_string(),
         "digest": image.manifest.to_string(),
         "references": references,
@@ -132,9 +199,14 @@ fn image_document(survey: &Survey, image: &Image) -> anyhow::Result<Value> {
         "ownSize": shares.own,
         "layers": layers,
         "layerDetails": layer_details(survey, image),
-        "config": serde_json::from_slice::<Value>(image.config_bytes())?,
+        "config": config,
         "manifest": serde_json::from_slice::<Value>(image.manifest_bytes())?,
-    }))
+    });
+    let digests = &document["repoDigests"];
+    let tags: Vec<String> = image.references.iter().map(Reference::familiar).collect();
+    let dockers = docker::image(image, &config, &tags, digests, shares.total());
+    extend(&mut document, dockers);
+    Ok(document)
 }
 
 /// Each repository with each digest it can be asked for by: those of indexes, and the manifest's.

@@ -1,10 +1,10 @@
-//! Flags of Docker's `run` and `create` that are not built yet: their refusal says so, where clap would
+//! Flags of Docker's that are not built yet: their refusal says so, where clap would
 //! guess at another flag.
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
-/// The flags of `docker run` on Linux that mybox does not take, and what there is instead.
-const FLAGS: [(&str, &str); 27] = [
+/// The flags of `docker run` on Linux that mybox does not take, of other commands some, and what there is instead.
+const FLAGS: [(&str, &str); 29] = [
     (
         "--attach",
         "without -d its output is attached, with -i its input",
@@ -31,6 +31,7 @@ const FLAGS: [(&str, &str); 27] = [
         "images are checked by digest, and signatures are not looked at",
     ),
     ("--domainname", "`--hostname` takes a name with dots"),
+    ("--format", "`--json` prints all there is"),
     (
         "--gpus",
         "`--device` gives a container a device of the host",
@@ -48,6 +49,7 @@ const FLAGS: [(&str, &str); 27] = [
     ("--oom-kill-disable", ""),
     ("--runtime", "mybox launches containers itself"),
     ("--sig-proxy", "signals always reach the command"),
+    ("--size", "`mybox df` tells what is on the disk"),
     ("--storage-opt", ""),
     ("--volume-driver", "volumes are directories of this host"),
 ];

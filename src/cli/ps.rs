@@ -2,10 +2,14 @@
 
 mod filter;
 
+use std::time::{Duration, UNIX_EPOCH};
+
 use clap::Args;
+use serde_json::{Value, json};
 
 use filter::Filter;
 
+use super::format::{self, Format, Heading};
 use super::output;
 use crate::container::find::{self, Container, State};
 use crate::container::health::Status;
@@ -13,11 +17,42 @@ use crate::container::{Places, port};
 use crate::error::Failure;
 use crate::life;
 
+/// What `--format` can ask for.
+const HEADINGS: [Heading; 14] = [
+    ("ID", "CONTAINER ID"),
+    ("Image", "IMAGE"),
+    ("Command", "COMMAND"),
+    ("CreatedAt", "CREATED AT"),
+    ("RunningFor", "CREATED"),
+    ("State", "STATE"),
+    ("Status", "STATUS"),
+    ("Health", "HEALTH"),
+    ("Address", "ADDRESS"),
+    ("Ports", "PORTS"),
+    ("Names", "NAMES"),
+    ("Labels", "LABELS"),
+    ("Mounts", "MOUNTS"),
+    ("LocalVolumes", "LOCAL VOLUMES"),
+];
+
 #[derive(Debug, Args)]
+#[command(after_help = format::HELP)]
 pub(super) struct Arguments {
     /// Those that have ended too
     #[arg(short, long)]
     all: bool,
+    /// The N that were made last, whatever they do
+    #[arg(short = 'n', long, value_name = "N")]
+    last: Option<usize>,
+    /// The one that was made last, whatever it does
+    #[arg(short, long, conflicts_with = "last")]
+    latest: bool,
+    /// Whole ids and commands
+    #[arg(long)]
+    no_trunc: bool,
+    /// Each as a template says: '{{.Names}} {{.Status}}', 'table {{.ID}}\t{{.Names}}', json
+    #[arg(long, value_name = "TEMPLATE", conflicts_with_all = ["quiet", "json"])]
+    format: Option<Format>,
     /// Only those that fit: health=healthy, status=exited, name=, id=, label=, exited=, ancestor=
     #[arg(short, long, value_name = "KEY=VALUE")]
     filter: Vec<Filter>,
@@ -36,37 +71,89 @@ pub(super) fn run(places: &Places, arguments: &Arguments) -> Result<u8, Failure>
         ));
     }
     let mut rows = find::all(places)?;
-    let all = arguments.all || arguments.filter.iter().any(Filter::is_about_all);
+    let last = arguments.last.or(arguments.latest.then_some(1));
+    let is_about_all = arguments.filter.iter().any(Filter::is_about_all);
+    let all = arguments.all || last.is_some() || is_about_all;
     rows.retain(|row| {
         let is_shown = all || matches!(row.state, State::Running | State::Restarting);
         is_shown && filter::is_wanted(&arguments.filter, row)
     });
+    rows.truncate(last.unwrap_or(usize::MAX));
+    let whole = arguments.no_trunc;
     if arguments.json {
         output::json(&rows)?;
     } else if arguments.quiet {
         for row in &rows {
-            output::line(row.record.id.short())?;
+            output::line(id(row, whole))?;
         }
-    } else {
-        let header = [
-            "CONTAINER ID",
-            "IMAGE",
-            "COMMAND",
-            "CREATED",
-            "STATUS",
-            "ADDRESS",
-            "PORTS",
-            "NAMES",
+    } else if !format::print(
+        arguments.format.as_ref(),
+        &HEADINGS,
+        rows.iter().map(|row| fields(row, whole)),
+    )? {
+        let columns = [
+            "ID",
+            "Image",
+            "Command",
+            "RunningFor",
+            "Status",
+            "Address",
+            "Ports",
+            "Names",
         ];
-        let cells: Vec<Vec<String>> = rows.iter().map(cells).collect();
-        output::table(&header, &cells)?;
+        let rows: Vec<Value> = rows.iter().map(|row| fields(row, whole)).collect();
+        format::table(&columns, &HEADINGS, &rows)?;
     }
     Ok(0)
 }
 
-fn cells(row: &Container) -> Vec<String> {
+fn id(row: &Container, whole: bool) -> &str {
+    let id = &row.record.id;
+    if whole { id.as_str() } else { id.short() }
+}
+
+/// A row as templates know it, with Docker's names.
+fn fields(row: &Container, whole: bool) -> Value {
     let record = &row.record;
-    let since = |then: u64| output::ago(life::now().saturating_sub(then));
+    let longest = if whole { usize::MAX } else { 24 };
+    let command: String = record.command.join(" ").chars().take(longest).collect();
+    let ports = if row.running {
+        port::listing(row.published(), &record.exposed)
+    } else {
+        String::new()
+    };
+    let address = record.address.filter(|_| row.running);
+    let labels = record.labels.iter();
+    let labels: Vec<String> = labels
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect();
+    let volumes: Vec<&str> = record.volumes.iter().map(|it| it.name.as_str()).collect();
+    let created = UNIX_EPOCH + Duration::from_secs(record.created);
+    json!({
+        "ID": id(row, whole),
+        "Image": record.image,
+        "Command": format!("\"{command}\""),
+        "CreatedAt": mybox_store::rfc3339(created),
+        "RunningFor": since(record.created),
+        "State": filter::state_word(row),
+        "Status": status(row),
+        "Health": row.health.map_or("", Status::word),
+        "Address": address.map(|it| it.to_string()).unwrap_or_default(),
+        "Ports": ports,
+        "Names": record.name,
+        "Labels": labels.join(","),
+        "Mounts": volumes.join(","),
+        "LocalVolumes": volumes.len().to_string(),
+    })
+}
+
+fn since(then: u64) -> String {
+    output::ago(life::now().saturating_sub(then))
+}
+
+/// What it is doing, or how it ended.
+fn status(row: &Container) -> String {
+    let record = &row.record;
     let ended = record.ending.map(|ending| {
         let memory = if ending.out_of_memory {
             ", out of memory"
@@ -76,7 +163,7 @@ fn cells(row: &Container) -> Vec<String> {
         format!("({}) {}{memory}", ending.code, since(ending.at))
     });
     let ended = ended.unwrap_or_default();
-    let status = match row.state {
+    match row.state {
         State::Created => "Created".to_owned(),
         State::Running => {
             let started = record.started.unwrap_or(record.created);
@@ -92,25 +179,5 @@ fn cells(row: &Container) -> Vec<String> {
         State::Changing => "Changing".to_owned(),
         State::Restarting => format!("Restarting {ended}"),
         State::Exited => format!("Exited {ended}"),
-    };
-    let command: String = record.command.join(" ").chars().take(24).collect();
-    let ports = if row.running {
-        port::listing(row.published(), &record.exposed)
-    } else {
-        String::new()
-    };
-    vec![
-        record.id.short().to_owned(),
-        record.image.clone(),
-        format!("\"{command}\""),
-        since(record.created),
-        status,
-        record
-            .address
-            .filter(|_| row.running)
-            .map(|it| it.to_string())
-            .unwrap_or_default(),
-        ports,
-        record.name.clone(),
-    ]
+    }
 }

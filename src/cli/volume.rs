@@ -9,7 +9,10 @@ use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use mybox_store::rfc3339;
 use serde::Serialize;
+use serde_json::{Value, json};
 
+use super::format::{self, Format, Heading};
+use super::template::Template;
 use super::{confirm, each, output, values};
 use crate::container::Places;
 use crate::container::events::{self, Event};
@@ -41,6 +44,9 @@ enum Verb {
     Ls(List),
     /// Show all that is known of volumes, as JSON
     Inspect {
+        /// Each as a template says: '{{.Mountpoint}}'
+        #[arg(short, long, value_name = "TEMPLATE")]
+        format: Option<Template>,
         /// Their names
         #[arg(required = true, value_name = "VOLUME")]
         names: Vec<String>,
@@ -76,7 +82,21 @@ struct List {
     /// As JSON
     #[arg(long, conflicts_with = "quiet")]
     json: bool,
+    /// Each as a template says: '{{.Name}} {{.Mountpoint}}', 'table {{.Name}}\t{{.Labels}}', json
+    #[arg(long, value_name = "TEMPLATE", conflicts_with_all = ["quiet", "json"])]
+    format: Option<Format>,
 }
+
+/// What `--format` can ask for.
+const HEADINGS: [Heading; 7] = [
+    ("Driver", "DRIVER"),
+    ("Name", "VOLUME NAME"),
+    ("Mountpoint", "MOUNTPOINT"),
+    ("Scope", "SCOPE"),
+    ("CreatedAt", "CREATED AT"),
+    ("Labels", "LABELS"),
+    ("Containers", "CONTAINERS"),
+];
 
 #[derive(Debug, Args)]
 struct Prune {
@@ -169,7 +189,7 @@ pub(super) fn run(places: &Places, arguments: &Arguments) -> Result<u8, Failure>
     match &arguments.verb {
         Verb::Create { label, name } => create(places, name.as_deref(), label)?,
         Verb::Ls(arguments) => list(places, arguments)?,
-        Verb::Inspect { names } => return inspect(places, names),
+        Verb::Inspect { format, names } => return inspect(places, format.as_ref(), names),
         Verb::Rm { force, names } => {
             return each::container(names, |name| remove(places, name, *force));
         }
@@ -201,11 +221,28 @@ fn list(places: &Places, arguments: &List) -> anyhow::Result<()> {
     if arguments.quiet {
         return rows.iter().try_for_each(|row| output::line(&row.name));
     }
-    let cells: Vec<Vec<String>> = rows
-        .iter()
-        .map(|row| vec![row.driver.to_owned(), row.name.clone()])
+    let rows: Vec<Value> = rows.iter().map(fields).collect();
+    if format::print(arguments.format.as_ref(), &HEADINGS, rows.iter().cloned())? {
+        return Ok(());
+    }
+    format::table(&["Driver", "Name"], &HEADINGS, &rows)
+}
+
+/// A row as templates know it, with Docker's names.
+fn fields(row: &Row) -> Value {
+    let labels = row.labels.iter();
+    let labels: Vec<String> = labels
+        .map(|(key, value)| format!("{key}={value}"))
         .collect();
-    output::table(&["DRIVER", "VOLUME NAME"], &cells)
+    json!({
+        "Driver": row.driver,
+        "Name": row.name,
+        "Mountpoint": row.mountpoint,
+        "Scope": "local",
+        "CreatedAt": row.created_at,
+        "Labels": labels.join(","),
+        "Containers": row.containers.join(","),
+    })
 }
 
 fn row(places: &Places, volume: Volume, users: &mut BTreeMap<String, Vec<String>>) -> Row {
@@ -234,21 +271,44 @@ fn is_wanted(filters: &[Filter], row: &Row) -> bool {
     others && (!has_names || names.any(|part| row.name.contains(part)))
 }
 
-fn inspect(places: &Places, names: &[String]) -> Result<u8, Failure> {
+fn inspect(places: &Places, format: Option<&Template>, names: &[String]) -> Result<u8, Failure> {
     let mut users = volume::users(places)?;
     let mut rows = Vec::new();
     let mut code = 0;
     for name in names {
-        match volume::find(places, name) {
-            Ok(volume) => rows.push(row(places, volume, &mut users)),
-            Err(error) => {
-                Failure::from(error).show();
-                code = 1;
+        let found = volume::find(places, name).map(|volume| row(places, volume, &mut users));
+        let shown = found.and_then(|row| match format {
+            Some(template) => output::line(&template.render(&document(&row)?)?),
+            None => {
+                rows.push(document(&row)?);
+                Ok(())
             }
+        });
+        if let Err(error) = shown {
+            Failure::from(error).show();
+            code = 1;
         }
     }
-    output::json(&rows)?;
+    if format.is_none() {
+        output::json(&rows)?;
+    }
     Ok(code)
+}
+
+/// mybox's fields, and Docker's under their names there.
+fn document(row: &Row) -> anyhow::Result<Value> {
+    let mut document = serde_json::to_value(row)?;
+    for (name, value) in [
+        ("Name", json!(row.name)),
+        ("Driver", json!(row.driver)),
+        ("Mountpoint", json!(row.mountpoint)),
+        ("CreatedAt", json!(row.created_at)),
+        ("Labels", json!(row.labels)),
+        ("Scope", json!("local")),
+    ] {
+        document[name] = value;
+    }
+    Ok(document)
 }
 
 fn remove(places: &Places, name: &str, force: bool) -> anyhow::Result<()> {

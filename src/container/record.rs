@@ -1,6 +1,7 @@
 //! The record of a container: written before anything is made on the host, so that whatever
 //! happens, what may have been made can be undone from it.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
@@ -35,6 +36,9 @@ pub struct Record {
     pub command: Vec<String>,
     /// Seconds since the epoch.
     pub created: u64,
+    /// And nanoseconds beyond that: which of two is the newer.
+    #[serde(default)]
+    pub created_nanoseconds: u32,
     /// The boot of the machine that it was started in (`kernel::process::boot_id`).
     pub boot: String,
     /// Whether it goes when it ends (`--rm`).
@@ -194,7 +198,8 @@ impl Record {
         for id in super::claim::ids_in(&places.containers())? {
             records.extend(Self::read(&places.container(&id))?);
         }
-        records.sort_by(|a, b| b.created.cmp(&a.created).then_with(|| a.id.cmp(&b.id)));
+        let age = |record: &Self| Reverse((record.created, record.created_nanoseconds));
+        records.sort_by(|a, b| age(a).cmp(&age(b)).then_with(|| a.id.cmp(&b.id)));
         Ok(records)
     }
 }
@@ -217,6 +222,7 @@ mod tests {
             manifest: format!("sha256:{}", "a".repeat(64)).parse().unwrap(),
             command: vec!["sh".into()],
             created: 1,
+            created_nanoseconds: 2,
             boot: "5b1c".into(),
             remove: true,
             memory_limit: Some(1),

@@ -2,12 +2,13 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 use mybox_store::{Image, Store};
 
 use super::teardown::{self, Seen};
-use super::{images, now, prepare, stack, volumes};
+use super::{images, prepare, stack, volumes};
 use crate::container::events::{self, Event};
 use crate::container::port::Published;
 use crate::container::{Claim, ContainerId, Files, Places, Record, names};
@@ -96,6 +97,8 @@ pub fn read_request(dir: &Path) -> Result<RunRequest> {
 
 /// The record of a new container that has not been started.
 pub(super) fn record(plan: &RunPlan, image: &Image, request: &RunRequest, ports: &Ports) -> Record {
+    let created = SystemTime::now().duration_since(UNIX_EPOCH);
+    let created = created.unwrap_or_default();
     Record {
         version: Record::version(),
         id: plan.id.clone(),
@@ -103,7 +106,8 @@ pub(super) fn record(plan: &RunPlan, image: &Image, request: &RunRequest, ports:
         image: plan.image.clone(),
         manifest: image.manifest,
         command: plan.command().to_vec(),
-        created: now(),
+        created: created.as_secs(),
+        created_nanoseconds: created.subsec_nanos(),
         boot: process::boot_id(),
         remove: plan.remove,
         memory_limit: plan.limits.memory,

@@ -101,7 +101,8 @@ impl Filter {
     }
 }
 
-fn state_word(row: &Container) -> &'static str {
+/// What it is doing, in a word.
+pub(super) fn state_word(row: &Container) -> &'static str {
     match row.state {
         State::Created => "created",
         State::Running if row.paused => "paused",

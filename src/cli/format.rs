@@ -1,0 +1,136 @@
+//! `--format` of listings: a line for each row, or a table of the columns that are asked for.
+
+use std::str::FromStr;
+
+use serde_json::{Map, Value};
+
+use super::output;
+use super::template::Template;
+
+/// What is said of it in the help of a listing.
+pub(super) const HELP: &str = "\
+--format TEMPLATE prints a line for each, in Go's template language: '{{.Names}} {{.Status}}';
+`table TEMPLATE` a table with a heading, columns divided by \\t; `json` an object a line.";
+
+/// What was asked for.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Format {
+    /// `table` alone: what is printed without `--format`.
+    Usual,
+    Json,
+    Lines(Template),
+    Table(Template),
+}
+
+impl FromStr for Format {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let template = |text: &str| text.replace("\\t", "\t").replace("\\n", "\n").parse();
+        match text {
+            "table" => Ok(Self::Usual),
+            "json" => Ok(Self::Json),
+            _ => match text.strip_prefix("table ") {
+                Some(columns) => template(columns.trim_start()).map(Self::Table),
+                None => template(text).map(Self::Lines),
+            },
+        }
+    }
+}
+
+/// A field of a row: its name in templates, and what stands over its column.
+pub(super) type Heading = (&'static str, &'static str);
+
+/// Prints rows, which are objects with the fields that there are headings for; `false` if the usual
+/// table is wanted.
+pub(super) fn print(
+    format: Option<&Format>,
+    headings: &[Heading],
+    rows: impl Iterator<Item = Value>,
+) -> anyhow::Result<bool> {
+    // It has every field: what no row has is an error where there are no rows, too.
+    let over = headings
+        .iter()
+        .map(|(name, over)| ((*name).to_owned(), Value::from(*over)));
+    let over = Value::Object(over.collect());
+    match format {
+        None | Some(Format::Usual) => return Ok(false),
+        Some(Format::Json) => {
+            for row in rows {
+                output::line(&row.to_string())?;
+            }
+        }
+        Some(Format::Lines(template)) => {
+            template.render(&over)?;
+            for row in rows {
+                output::line(&template.render(&visible(row))?)?;
+            }
+        }
+        Some(Format::Table(template)) => {
+            let cells = |row: &Value| -> anyhow::Result<Vec<String>> {
+                let line = template.render(row)?;
+                Ok(line.split('\t').map(ToOwned::to_owned).collect())
+            };
+            let header = cells(&over)?;
+            let header: Vec<&str> = header.iter().map(String::as_str).collect();
+            let rows: Vec<Vec<String>> = rows
+                .map(|row| cells(&visible(row)))
+                .collect::<anyhow::Result<_>>()?;
+            output::table(&header, &rows)?;
+        }
+    }
+    Ok(true)
+}
+
+/// The usual table: some of the fields.
+pub(super) fn table(columns: &[&str], headings: &[Heading], rows: &[Value]) -> anyhow::Result<()> {
+    let over = |column: &&str| headings.iter().find(|(name, _)| name == column);
+    let header: Vec<&str> = columns.iter().filter_map(over).map(|it| it.1).collect();
+    let cells = |row: &Value| {
+        let cell = |column: &&str| row[*column].as_str().unwrap_or_default().to_owned();
+        columns.iter().map(cell).collect()
+    };
+    let cells: Vec<Vec<String>> = rows.iter().map(cells).collect();
+    output::table(&header, &cells)
+}
+
+/// With control characters of what an image brought along shown as escapes, but not the template's.
+fn visible(row: Value) -> Value {
+    let Value::Object(fields) = row else {
+        return row;
+    };
+    let shown = |(name, value): (String, Value)| match value {
+        Value::String(text) => (name, output::visible(&text).into()),
+        value => (name, value),
+    };
+    Value::Object(fields.into_iter().map(shown).collect::<Map<_, _>>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_words_before_a_template_are_dockers() {
+        let parse = |text: &str| text.parse::<Format>();
+        assert_eq!(parse("table"), Ok(Format::Usual));
+        assert_eq!(parse("json"), Ok(Format::Json));
+        let template = |text: &str| text.parse::<Template>().unwrap();
+        assert_eq!(
+            parse(r"table {{.ID}}\t{{.Names}}"),
+            Ok(Format::Table(template("{{.ID}}\t{{.Names}}")))
+        );
+        assert_eq!(
+            parse(r"{{.ID}}\n"),
+            Ok(Format::Lines(template("{{.ID}}\n")))
+        );
+        assert!(parse("{{.ID").is_err());
+    }
+
+    #[test]
+    fn a_field_that_no_row_has_is_an_error_without_any_row() {
+        let format = "{{.Nmae}}".parse().unwrap();
+        let error = print(Some(&format), &[("Name", "NAME")], std::iter::empty()).unwrap_err();
+        assert_eq!(error.to_string(), "no field `Nmae`; there are Name");
+    }
+}

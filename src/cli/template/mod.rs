@@ -1,0 +1,172 @@
+//! `--format`: what is printed of each object, as a template of Go's, in which Docker's users write it
+//! (<https://pkg.go.dev/text/template>).
+//!
+//! Actions are printed pipelines, `if`, `range`, `with`, variables and comments. The functions are those
+//! of Go that make sense here and those that Docker adds; see [`eval`].
+
+mod eval;
+mod parse;
+
+use std::str::FromStr;
+
+use serde_json::Value;
+
+use parse::Node;
+
+/// A template that was understood.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Template {
+    nodes: Vec<Node>,
+}
+
+impl Template {
+    /// What it says of one object.
+    pub(super) fn render(&self, object: &Value) -> anyhow::Result<String> {
+        eval::render(&self.nodes, object)
+    }
+}
+
+impl FromStr for Template {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        parse::parse(text).map(|nodes| Self { nodes })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn object() -> Value {
+        json!({
+            "Name": "web",
+            "Empty": "",
+            "Up": true,
+            "Code": 3,
+            "Health": null,
+            "Args": ["-c", "a b"],
+            "Net": {"b": {"IP": "10.0.0.2"}, "a": {"IP": "10.0.0.1"}},
+        })
+    }
+
+    fn rendered(text: &str) -> String {
+        let template: Template = text
+            .parse()
+            .unwrap_or_else(|error| panic!("{text}: {error}"));
+        let said = template.render(&object());
+        said.unwrap_or_else(|error| panic!("{text}: {error:#}"))
+    }
+
+    #[test]
+    fn templates_say_what_go_says() {
+        for (text, expected) in [
+            ("plain", "plain"),
+            ("{{.Name}}", "web"),
+            ("{{ .Name }}:{{.Code}}", "web:3"),
+            ("a {{- .Name -}} b", "awebb"),
+            ("{{/* nothing */}}x", "x"),
+            ("{{.Args}}", "[-c a b]"),
+            ("{{.Net}}", "map[a:map[IP:10.0.0.1] b:map[IP:10.0.0.2]]"),
+            ("{{.Health}}", "<no value>"),
+            ("{{json .Args}}", r#"["-c","a b"]"#),
+            ("{{.Name | upper | printf \"%s!\"}}", "WEB!"),
+            (
+                "{{printf \"%-5s|%03d|%q\" .Name .Code .Name}}",
+                "web  |003|\"web\"",
+            ),
+            ("{{join .Args \",\"}}", "-c,a b"),
+            ("{{(index (split \"a:b\" \":\") 1)}}", "b"),
+            ("{{title .Name}} {{truncate .Name 2}}", "Web we"),
+            ("{{pad .Name 1 2}}.", " web  ."),
+            (
+                "{{len .Args}} {{index .Args 1}} {{index .Net \"a\" \"IP\"}}",
+                "2 a b 10.0.0.1",
+            ),
+            ("{{if .Up}}up{{else}}down{{end}}", "up"),
+            (
+                "{{if .Empty}}a{{else if eq .Code 3 4}}b{{else}}c{{end}}",
+                "b",
+            ),
+            (
+                "{{if and .Health (eq .Health.Status \"x\")}}a{{else}}b{{end}}",
+                "b",
+            ),
+            ("{{or .Empty .Name}} {{not .Up}}", "web false"),
+            ("{{range .Args}}<{{.}}>{{end}}", "<-c><a b>"),
+            (
+                "{{range $i, $a := .Args}}{{$i}}={{$a}};{{end}}",
+                "0=-c;1=a b;",
+            ),
+            (
+                "{{range $name, $net := .Net}}{{$name}} {{$net.IP}} {{end}}",
+                "a 10.0.0.1 b 10.0.0.2 ",
+            ),
+            (
+                "{{range .Net}}{{.IP}} {{$.Name}} {{end}}",
+                "10.0.0.1 web 10.0.0.2 web ",
+            ),
+            ("{{range .Empty}}a{{else}}none{{end}}", "none"),
+            (
+                "{{with .Net.a}}{{.IP}}{{end}}{{with .Health}}x{{else}}ill{{end}}",
+                "10.0.0.1ill",
+            ),
+            ("{{$x := .Code}}{{if lt $x 5}}{{$x = 7}}{{end}}{{$x}}", "7"),
+            (
+                "{{println .Name}}{{print .Code 1 \"a\" \"b\"}}",
+                "web\n3 1ab",
+            ),
+            ("{{`raw }}`}} {{\"tab\\t\"}}", "raw }} tab\t"),
+            (
+                "{{ne .Code 3}} {{gt .Code 2}} {{ge 2 2}} {{le \"a\" \"b\"}}",
+                "false true true true",
+            ),
+        ] {
+            assert_eq!(rendered(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_template_is_said() {
+        for (text, expected) in [
+            ("{{.Name", "`{{` without `}}`"),
+            ("{{if .Up}}", "`{{if}}` without `{{end}}`"),
+            ("{{end}}", "`{{end}}` without"),
+            ("{{else}}", "`{{else}}` without"),
+            ("{{}}", "nothing between"),
+            ("{{frobnicate .Name}}", "no function `frobnicate`"),
+            ("{{\"open}}", "without its end"),
+            ("{{(.Name}}", "`(` without `)`"),
+            ("{{.Name | }}", "nothing after `|`"),
+            ("{{template \"x\"}}", "`template` is not built"),
+            ("{{.Name ~}}", "`~`"),
+            ("{{$y}}", "no variable `$y`"),
+        ] {
+            let error = text.parse::<Template>().expect_err(text);
+            assert!(error.contains(expected), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_there_is_named_with_what_is() {
+        for (text, expected) in [
+            (
+                "{{.Nmae}}",
+                "no field `Nmae`; there are Args, Code, Empty, Health, Name, Net, Up",
+            ),
+            ("{{.Health.Status}}", "`Status` of nothing"),
+            ("{{.Name.First}}", "`First` of a text"),
+            ("{{index .Args 2}}", "no element 2"),
+            ("{{range .Code}}{{end}}", "range over a number"),
+            ("{{len .Code}}", "length of a number"),
+            ("{{join .Name \",\"}}", "join"),
+            ("{{printf \"%d\" .Name}}", "%d"),
+            ("{{lt .Name 1}}", "compare"),
+        ] {
+            let template: Template = text.parse().expect(text);
+            let error = format!("{:#}", template.render(&object()).expect_err(text));
+            assert!(error.contains(expected), "{text}: {error}");
+        }
+    }
+}
