@@ -627,3 +627,24 @@ fn mounts_of_a_container_are_seen_on_the_host_where_the_volume_is_shared() {
     drop(ran.ok());
     drop(seen.ok());
 }
+
+#[test]
+fn a_domain_name_is_the_uts_namespaces_and_in_hosts() {
+    let sandbox = Sandbox::tiny("domainname");
+    let flags = ["--hostname", "web", "--domainname", "example.org"];
+    let report = sandbox.report(&flags);
+    let names = (report.hostname.as_str(), report.domainname.as_str());
+    assert_eq!(names, ("web", "example.org"));
+    let hosts = sandbox
+        .run(flags)
+        .args(["tiny", "probe", "read", "/etc/hosts"]);
+    let hosts = hosts.run().ok().stdout();
+    assert!(hosts.contains("\tweb.example.org web\n"), "{hosts}");
+    let refused = sandbox.run(["--uts", "host", "--domainname", "x", "tiny", "true"]);
+    drop(
+        refused
+            .run()
+            .code(125)
+            .says("--domainname does not go with --uts host"),
+    );
+}

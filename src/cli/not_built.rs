@@ -4,7 +4,7 @@
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 /// The flags of `docker run` on Linux that mybox does not take, of other commands some, and what there is instead.
-const FLAGS: [(&str, &str); 29] = [
+const FLAGS: [(&str, &str); 28] = [
     (
         "--attach",
         "without -d its output is attached, with -i its input",
@@ -30,7 +30,6 @@ const FLAGS: [(&str, &str); 29] = [
         "--disable-content-trust",
         "images are checked by digest, and signatures are not looked at",
     ),
-    ("--domainname", "`--hostname` takes a name with dots"),
     ("--format", "`--json` prints all there is"),
     (
         "--gpus",

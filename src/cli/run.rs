@@ -156,6 +156,10 @@ pub(super) struct Arguments {
     #[arg(short = 'h', long, value_name = "NAME", help_heading = "Network")]
     #[arg(value_parser = values::hostname)]
     hostname: Option<String>,
+    /// NIS domain name, also after the host name in /etc/hosts
+    #[arg(long, value_name = "NAME", help_heading = "Network")]
+    #[arg(value_parser = values::hostname)]
+    domainname: Option<String>,
     /// Name server
     #[arg(long, value_name = "ADDRESS", help_heading = "Network")]
     dns: Vec<IpAddr>,
@@ -390,6 +394,7 @@ fn request(arguments: Arguments) -> anyhow::Result<RunRequest> {
         workdir: arguments.workdir,
         user: arguments.user,
         hostname: arguments.hostname,
+        domainname: arguments.domainname,
         read_only: arguments.read_only,
         limits,
         network: arguments.network,

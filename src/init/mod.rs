@@ -166,6 +166,9 @@ fn belong(birth: &Birth<'_>) -> kernel::Result<Option<OwnedFd>> {
     if let Some(hostname) = birth.plan.spec.hostname() {
         namespace::set_hostname(hostname)?;
     }
+    if let Some(domainname) = birth.plan.spec.domainname() {
+        namespace::set_domainname(domainname)?;
+    }
     Ok(shm)
 }
 

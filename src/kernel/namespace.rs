@@ -13,6 +13,11 @@ pub fn set_hostname(name: &str) -> Result<()> {
     rustix::system::sethostname(name.as_bytes()).on("set host name", name)
 }
 
+/// Sets the NIS domain name of the calling process's UTS namespace.
+pub fn set_domainname(name: &str) -> Result<()> {
+    rustix::system::setdomainname(name.as_bytes()).on("set domain name", name)
+}
+
 /// The host name of the calling process's UTS namespace.
 pub fn host_name() -> String {
     rustix::system::uname()

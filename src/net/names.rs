@@ -14,9 +14,9 @@ pub struct HostEntry {
     pub address: Option<IpAddr>,
 }
 
-/// Writes /etc/hosts.
+/// Writes /etc/hosts. `own_names` are the container's, the whole one first.
 pub fn hosts_file(
-    hostname: &str,
+    own_names: &str,
     address: Option<Ipv4Addr>,
     gateway: Option<Ipv4Addr>,
     extra: &[HostEntry],
@@ -35,7 +35,7 @@ pub fn hosts_file(
         let address = entry.address.unwrap_or(IpAddr::V4(host));
         text.push_str(&format!("{address}\t{}\n", entry.name));
     }
-    text.push_str(&format!("{own}\t{hostname}\n"));
+    text.push_str(&format!("{own}\t{own_names}\n"));
     text
 }
 

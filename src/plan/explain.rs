@@ -392,6 +392,9 @@ impl Script {
         if let Some(hostname) = plan.spec.hostname() {
             self.line(format!("echo {hostname} > /proc/sys/kernel/hostname"));
         }
+        if let Some(domainname) = plan.spec.domainname() {
+            self.line(format!("echo {domainname} > /proc/sys/kernel/domainname"));
+        }
         let mut sysctls: Vec<_> = linux.sysctl().iter().flatten().collect();
         sysctls.sort();
         for (name, value) in sysctls {

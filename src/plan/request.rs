@@ -44,6 +44,8 @@ pub struct RunRequest {
     pub user: Option<String>,
     /// Host name.
     pub hostname: Option<String>,
+    /// NIS domain name.
+    pub domainname: Option<String>,
     /// Directories and files of the host.
     pub volumes: Vec<Volume>,
     /// Volumes, by name or without one.
@@ -304,6 +306,7 @@ impl RunRequest {
         if let NetworkMode::Container(name) = &self.network {
             let of_the_other = [
                 (self.hostname.is_some(), "--hostname"),
+                (self.domainname.is_some(), "--domainname"),
                 (!self.dns.is_empty(), "--dns"),
                 (!self.dns_search.is_empty(), "--dns-search"),
                 (!self.dns_options.is_empty(), "--dns-option"),
@@ -319,17 +322,21 @@ impl RunRequest {
                 ));
             }
         }
-        if self.hostname.is_some() {
+        let names = [
+            (self.hostname.is_some(), "--hostname"),
+            (self.domainname.is_some(), "--domainname"),
+        ];
+        if let Some((_, flag)) = names.iter().find(|(given, _)| *given) {
             match &self.uts {
                 UtsMode::Own => {}
                 UtsMode::Host => {
-                    return conflict(
-                        "--hostname does not go with --uts host: it would rename the host".into(),
-                    );
+                    return conflict(format!(
+                        "{flag} does not go with --uts host: it would rename the host"
+                    ));
                 }
                 UtsMode::Container(name) => {
                     return conflict(format!(
-                        "--hostname does not go with --uts container:{name}: it would rename that one"
+                        "{flag} does not go with --uts container:{name}: it would rename that one"
                     ));
                 }
             }

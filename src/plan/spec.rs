@@ -104,6 +104,7 @@ pub(super) fn runtime_spec(
         // It is another's: nobody sets it.
         spec.set_hostname(None);
     }
+    spec.set_domainname(request.domainname.clone());
     Ok(spec)
 }
 
@@ -415,7 +416,11 @@ pub(super) fn etc_files(
     let bridged = given.bridged.as_ref();
     let address = bridged.map(|it| it.address);
     let gateway = bridged.map(|it| it.subnet.gateway());
-    let hosts = names::hosts_file(hostname, address, gateway, &request.add_host);
+    let own_names = match &request.domainname {
+        Some(domain) => format!("{hostname}.{domain} {hostname}"),
+        None => hostname.to_owned(),
+    };
+    let hosts = names::hosts_file(&own_names, address, gateway, &request.add_host);
     let resolv_conf = match gateway {
         Some(gateway) => {
             names::bridged_resolver(&given.host_resolv_conf, &request.dns, gateway).text
