@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use rustix::process::Signal;
 use tar::EntryType;
 
+use crate::detached::until;
 use crate::harness::{Cmd, Rootfs, Sandbox};
 
 #[test]
@@ -797,4 +798,48 @@ fn the_store_is_closed_to_other_users() {
         .args(["--reuid", "65534", "--clear-groups", "ls"])
         .arg(sandbox.root().join("layers"));
     assert_ne!(output.run().exit_code(), Some(0));
+}
+
+#[test]
+fn only_the_streams_that_are_attached_are_the_callers() {
+    let sandbox = Sandbox::tiny("attach-streams");
+    let say = ["tiny", "probe", "say", "out:one", "err:two"];
+    for (flags, stdout, stderr) in [
+        (&["-a", "stdout"][..], "one\n", ""),
+        (&["--attach=STDERR"], "", "two\n"),
+        (&["-a", "stdout", "-a", "stderr"], "one\n", "two\n"),
+    ] {
+        let run = sandbox.run(flags).args(say).run().ok();
+        assert_eq!((run.stdout(), run.stderr()), (stdout.into(), stderr.into()));
+    }
+    let read = |flags: &[&str]| {
+        let run = sandbox.run(flags).args(["tiny", "cat"]);
+        run.stdin(b"typed".to_vec()).run().ok().stdout()
+    };
+    assert_eq!(read(&["-a", "stdin", "-a", "stdout", "-i"]), "typed");
+    assert_eq!(read(&["-a", "stdout"]), "");
+    // With -i it is open, and nobody types.
+    let waits = ["-i", "-a", "stdout", "--name", "waits", "tiny", "cat"];
+    let waiting = sandbox.run(waits).spawn();
+    let kill = || sandbox.mybox(["kill", "waits"]).run().exit_code() == Some(0);
+    until("it waits", kill);
+    drop(waiting.wait().code(137));
+    for (flags, says) in [
+        (
+            &["-a", "stdout", "-d"][..],
+            "--attach does not go with --detach",
+        ),
+        (&["-a", "stdin"], "attach an output too"),
+        (&["-t", "-a", "stderr"], "attach that with --tty"),
+        (&["-a", "stdlog"], "none of stdin, stdout, stderr"),
+    ] {
+        drop(
+            sandbox
+                .run(flags)
+                .args(["tiny", "true"])
+                .run()
+                .code(125)
+                .says(says),
+        );
+    }
 }

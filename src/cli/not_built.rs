@@ -4,11 +4,7 @@
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 /// The flags of `docker run` on Linux that mybox does not take, of other commands some, and what there is instead.
-const FLAGS: [(&str, &str); 28] = [
-    (
-        "--attach",
-        "without -d its output is attached, with -i its input",
-    ),
+const FLAGS: [(&str, &str); 27] = [
     ("--blkio-weight", ""),
     ("--blkio-weight-device", ""),
     ("--cgroup-parent", ""),

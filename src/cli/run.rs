@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use clap::Args;
 use mybox_store::{Image, Platform, Store};
 
@@ -30,7 +30,7 @@ use crate::life::detach::{self, Detached};
 use crate::life::pull::{self, PullPolicy};
 use crate::life::{self, recover, volumes_from};
 use crate::net::names::HostEntry;
-use crate::plan::{NetworkMode, RunRequest, explain};
+use crate::plan::{NetworkMode, RunRequest, StandardStream, explain};
 use crate::registry::{self, Notice};
 
 #[derive(Debug, Args)]
@@ -60,6 +60,9 @@ pub(super) struct Arguments {
     /// Give the container a terminal
     #[arg(short, long)]
     tty: bool,
+    /// Only these of its streams, without -d: stdin, stdout, stderr; what it writes to others is lost
+    #[arg(short, long, value_name = "STREAM", value_parser = values::standard_stream)]
+    attach: Vec<StandardStream>,
     /// Put a small init at pid 1 that reaps and passes signals on
     #[arg(long)]
     init: bool,
@@ -194,6 +197,7 @@ pub(super) fn run(places: &Places, arguments: Arguments) -> Result<u8, Failure> 
     let (policy, platform) = (arguments.pull, arguments.platform.clone());
     let layer_form = arguments.layer_form;
     let cid_file = arguments.cidfile.clone();
+    attach_fits(&arguments).map_err(own)?;
     let mut request = request(arguments).map_err(own)?;
     if dry_run {
         volumes_from::add(places, &mut request).map_err(own)?;
@@ -245,6 +249,25 @@ pub(super) fn run(places: &Places, arguments: Arguments) -> Result<u8, Failure> 
         report_out_of_memory(ending.code, request.limits.memory);
     }
     Ok(ending.code)
+}
+
+/// Where nothing is shown there would be nothing to stay for.
+fn attach_fits(arguments: &Arguments) -> anyhow::Result<()> {
+    let attach = &arguments.attach;
+    let shows = |stream| attach.contains(&stream);
+    ensure!(
+        attach.is_empty() || !arguments.detach,
+        "--attach does not go with --detach"
+    );
+    ensure!(
+        attach.is_empty() || shows(StandardStream::Output) || shows(StandardStream::Error),
+        "--attach of standard input alone is not built yet: attach an output too"
+    );
+    ensure!(
+        attach.is_empty() || !arguments.tty || shows(StandardStream::Output),
+        "all that is written to a terminal is standard output: attach that with --tty"
+    );
+    Ok(())
 }
 
 /// Makes the container and does not start it.
@@ -389,6 +412,7 @@ fn request(arguments: Arguments) -> anyhow::Result<RunRequest> {
         remove: arguments.rm,
         interactive: arguments.interactive,
         terminal: arguments.tty,
+        attach: arguments.attach.into_iter().collect(),
         init: arguments.init,
         env,
         workdir: arguments.workdir,

@@ -10,7 +10,7 @@ use crate::kernel::cgroup::{CpuQuota, Swap};
 use crate::kernel::signal;
 use crate::life::stop::Timeout;
 use crate::net::names::HostEntry;
-use crate::plan::ports;
+use crate::plan::{StandardStream, ports};
 
 /// `512m`, `1g`, `1.5GiB`, `65536`, `64kb`: bytes, in powers of 1024.
 pub(super) fn bytes(text: &str) -> Result<u64, String> {
@@ -226,6 +226,16 @@ pub(super) fn hostname(text: &str) -> Result<String, String> {
         Err(format!(
             "`{text}` is no host name (64 bytes at most; letters, digits, `-` and `.`)"
         ))
+    }
+}
+
+/// `stdin`, `stdout`, `stderr`, in whatever case, as Docker reads them.
+pub(super) fn standard_stream(text: &str) -> Result<StandardStream, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "stdin" => Ok(StandardStream::Input),
+        "stdout" => Ok(StandardStream::Output),
+        "stderr" => Ok(StandardStream::Error),
+        _ => Err(format!("`{text}` is none of stdin, stdout, stderr")),
     }
 }
 

@@ -130,6 +130,7 @@ pub fn run(
         image,
         request,
     };
+    let mut stdio = Stdio::in_foreground(request)?;
     let Up {
         claim,
         plan,
@@ -138,7 +139,7 @@ pub fn run(
         mounts,
         mut running,
         held,
-    } = bring_up(asked, Who::New, &mut Stdio::Callers, note)?;
+    } = bring_up(asked, Who::New, &mut stdio, note)?;
     if let Err(error) = begun(&plan.id) {
         drop((running, mounts));
         return Err(undo_start(places, claim, error.into()));

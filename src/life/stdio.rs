@@ -1,10 +1,12 @@
 //! What a container has for standard input, output and error.
 
 use std::fs::OpenOptions;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use anyhow::{Context, Result};
 use rustix::pipe::{PipeFlags, pipe_with};
+
+use crate::plan::{RunRequest, StandardStream};
 
 /// Where a container's standard streams lead.
 #[derive(Debug)]
@@ -13,8 +15,19 @@ pub(super) enum Stdio {
     Callers,
     /// To a terminal of its own, whose master comes from the container's process.
     Terminal,
+    /// Some to whoever called mybox, others nowhere.
+    Chosen(Chosen),
     /// To its monitor.
     Pipes(Pipes),
+}
+
+/// Streams of which not all are the caller's.
+#[derive(Debug)]
+pub(super) struct Chosen {
+    /// Until the container's process has them.
+    inside: Option<[OwnedFd; 3]>,
+    /// As long as this is open it waits for input that never comes.
+    _input: Option<OwnedFd>,
 }
 
 /// The two sides of the pipes to a monitor.
@@ -36,8 +49,7 @@ impl Pipes {
             let (read, write) = pipe()?;
             (read, Some(write))
         } else {
-            let null = OpenOptions::new().read(true).open("/dev/null");
-            (null.context("open /dev/null")?.into(), None)
+            (null()?, None)
         };
         let ((output, stdout), (error, stderr)) = (pipe()?, pipe()?);
         Ok(Self {
@@ -48,11 +60,56 @@ impl Pipes {
     }
 }
 
+impl Chosen {
+    fn of(request: &RunRequest) -> Result<Self> {
+        let is_attached = |stream| request.is_attached(stream);
+        let (stdin, input) = match (is_attached(StandardStream::Input), request.interactive) {
+            (true, _) => (own(&std::io::stdin())?, None),
+            (false, true) => {
+                let (read, write) = pipe_with(PipeFlags::CLOEXEC).context("make a pipe")?;
+                (read, Some(write))
+            }
+            (false, false) => (null()?, None),
+        };
+        let stdout = match is_attached(StandardStream::Output) {
+            true => own(&std::io::stdout())?,
+            false => null()?,
+        };
+        let stderr = match is_attached(StandardStream::Error) {
+            true => own(&std::io::stderr())?,
+            false => null()?,
+        };
+        Ok(Self {
+            inside: Some([stdin, stdout, stderr]),
+            _input: input,
+        })
+    }
+}
+
+fn own(stream: &impl AsFd) -> Result<OwnedFd> {
+    let copy = stream.as_fd().try_clone_to_owned();
+    copy.context("share a standard stream")
+}
+
+fn null() -> Result<OwnedFd> {
+    let null = OpenOptions::new().read(true).write(true).open("/dev/null");
+    Ok(null.context("open /dev/null")?.into())
+}
+
 impl Stdio {
+    /// Those of a container in the foreground. What a terminal carries is chosen where it is carried.
+    pub(super) fn in_foreground(request: &RunRequest) -> Result<Self> {
+        match request.terminal || request.attach.is_empty() {
+            true => Ok(Self::Callers),
+            false => Chosen::of(request).map(Self::Chosen),
+        }
+    }
+
     /// The container's side, given away: the pipes end when the container's processes do.
     pub(super) fn take_inside(&mut self) -> Option<[OwnedFd; 3]> {
         match self {
             Self::Callers | Self::Terminal => None,
+            Self::Chosen(chosen) => chosen.inside.take(),
             Self::Pipes(pipes) => pipes.inside.take(),
         }
     }

@@ -32,7 +32,7 @@ use crate::net::Subnet;
 
 pub use devices::GivenDevice;
 pub use exec::ExecRequest;
-pub use request::{ImageMount, IpcMode, NetworkMode, PidMode, RunRequest, UtsMode};
+pub use request::{ImageMount, IpcMode, NetworkMode, PidMode, RunRequest, StandardStream, UtsMode};
 pub use spec::{IMAGE_MOUNT, SHM};
 pub use volumes::Volume;
 
@@ -209,7 +209,7 @@ pub struct RunPlan {
     pub cgroup: Group,
     /// The hierarchies these are in: what it sees under /sys/fs/cgroup.
     pub hierarchies: Vec<Hierarchy>,
-    /// Whether standard input stays open.
+    /// Whether what is typed goes to it.
     pub interactive: bool,
     /// Whether a small reaper of ours is pid 1.
     pub init: bool,
@@ -284,7 +284,7 @@ pub fn plan(request: &RunRequest, image: &ImageConfig, given: Given) -> Result<R
         limits: request.limits.clone(),
         cgroup: given.cgroup,
         hierarchies: given.hierarchies,
-        interactive: request.interactive,
+        interactive: request.interactive && request.is_attached(StandardStream::Input),
         init: request.init,
         remove: request.remove,
         stop_signal: process::stop_signal(request, image)?,

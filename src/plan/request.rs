@@ -1,6 +1,6 @@
 //! What the user typed, understood once: no flag is looked at again after this.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
@@ -34,6 +34,8 @@ pub struct RunRequest {
     pub interactive: bool,
     /// Give it a terminal.
     pub terminal: bool,
+    /// Which of its streams lead to whoever runs it in the foreground; none is all.
+    pub attach: BTreeSet<StandardStream>,
     /// Put a reaper of ours at pid 1.
     pub init: bool,
     /// Variables in the order given; a later one wins.
@@ -128,6 +130,18 @@ pub struct RunRequest {
     pub health: HealthRequest,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
+}
+
+/// One of a process's three.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum StandardStream {
+    /// What it reads.
+    Input,
+    /// What it writes.
+    Output,
+    /// What it complains of.
+    Error,
 }
 
 /// `-v SOURCE:DESTINATION[:ro]`.
@@ -300,6 +314,11 @@ pub enum UtsMode {
 const LEAST_MEMORY: u64 = 6 << 20;
 
 impl RunRequest {
+    /// Whether this stream leads to whoever runs it in the foreground.
+    pub fn is_attached(&self, stream: StandardStream) -> bool {
+        self.attach.is_empty() || self.attach.contains(&stream)
+    }
+
     /// Refuses flags about what is not the container's own.
     fn check_shared(&self) -> Result<(), Error> {
         let conflict = |text: String| Err(Error::Conflict(text));
