@@ -78,6 +78,31 @@ fn limits_are_those_of_cgroup_v2_and_hold() {
 }
 
 #[test]
+fn a_health_check_that_takes_too_long_goes_with_its_group_of_cgroup_v2() {
+    let rootfs = Rootfs::tiny().busybox();
+    let script = r#"
+        late='[ -e /begun ] && exit 0; touch /begun; probe sleep 301 & exec probe sleep 303'
+        mybox run -d --network none --name late --health-interval 50ms --health-timeout 300ms \
+            --health-retries 1 --health-cmd "$late" tiny probe sleep 600 >/dev/null
+        tries=0
+        until mybox ps | grep -q '(healthy)' || [ $tries = 300 ]; do
+            tries=$((tries + 1)); sleep 0.1
+        done
+        mybox top late >/tmp/top
+        say own grep -c 'sleep 600' /tmp/top
+        say left sh -c 'grep -c "sleep 30" /tmp/top || true'
+        say first sh -c 'mybox events --since 0 --until 0s | grep -c "health_status: unhealthy" || true'
+        mybox rm -f late >/dev/null
+        say groups find /sys/fs/cgroup -path '*/mybox/*'
+        "#;
+    let vm = Vm::new(&format!("{PRELUDE}{script}")).file("/tiny.tar", rootfs.tar(), 0o644);
+    let transcript = vm.run();
+    for (name, expected) in [("own", "1"), ("left", "0"), ("first", "1"), ("groups", "")] {
+        assert_eq!(value(&transcript, name), expected, "{}", transcript.text);
+    }
+}
+
+#[test]
 fn a_container_on_the_bridge_has_all_it_should_have() {
     let transcript = vm(r#"
         say report mybox run --rm --hostname vm tiny probe report
