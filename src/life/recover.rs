@@ -1,4 +1,5 @@
-//! What supervisors that died left behind, and who froze a container for a while: found by the next mybox command, whatever it is.
+//! What supervisors that died left behind, and who froze a container for a while: found by the next
+//! mybox command, whatever it is.
 //!
 //! The usual case is that nothing is there: one directory to list, and one flock for every
 //! container that runs.
