@@ -3,7 +3,8 @@
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
-/// The flags of `docker run` on Linux that mybox does not take, of other commands some, and what there is instead.
+/// The flags of `docker run` on Linux that mybox does not take, of other commands some, and what there
+/// is instead.
 const FLAGS: [(&str, &str); 27] = [
     ("--blkio-weight", ""),
     ("--blkio-weight-device", ""),
@@ -16,7 +17,7 @@ const FLAGS: [(&str, &str); 27] = [
     ("--cpu-rt-runtime", ""),
     (
         "--detach-keys",
-        "they are Ctrl-P Ctrl-Q; `mybox attach --detach-keys` chooses others",
+        "only `mybox attach` and `mybox start -ai` can be left: `run -dit`, then `attach --detach-keys`",
     ),
     ("--device-read-bps", ""),
     ("--device-read-iops", ""),
