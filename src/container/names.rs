@@ -14,7 +14,7 @@ use crate::kernel::file::{existing, remove_link_to};
 pub enum Error {
     /// Docker's rule for names.
     #[error(
-        "`{0}` is no container name: letters, digits, `_`, `.` and `-`, a letter or digit first"
+        "`{0}` is no container name: two or more letters, digits, `_`, `.` and `-`, a letter or digit first"
     )]
     Invalid(String),
     /// Somebody has it.
