@@ -105,16 +105,9 @@ impl Filter {
     }
 }
 
-/// Of filters with the same key one must fit, of labels all.
 fn is_wanted(filters: &[Filter], event: &Event) -> bool {
-    filters.iter().all(|filter| {
-        let is_same =
-            |other: &&Filter| std::mem::discriminant(*other) == std::mem::discriminant(filter);
-        match filter {
-            Filter::Label(..) => filter.fits(event),
-            _ => filters.iter().filter(is_same).any(|it| it.fits(event)),
-        }
-    })
+    let is_label = |filter: &Filter| matches!(filter, Filter::Label(..));
+    values::all_fit(filters, is_label, |filter| filter.fits(event))
 }
 
 pub(super) fn run(places: &Places, arguments: &Arguments) -> Result<u8, Failure> {
@@ -154,10 +147,7 @@ fn print(event: &Event, json: bool) -> anyhow::Result<bool> {
     let text = if json {
         serde_json::to_string(event)?
     } else {
-        let attributes = event.attributes.iter();
-        let attributes: Vec<String> = attributes
-            .map(|(key, value)| format!("{key}={value}"))
-            .collect();
+        let attributes = output::pairs(&event.attributes);
         let line = format!(
             "{} {} {} {} ({})",
             output::time(event.time_nano),

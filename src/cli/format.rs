@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 
 use super::output;
 use super::template::Template;
+use crate::error::Failure;
 
 /// What is said of it in the help of a listing.
 pub(super) const HELP: &str = "\
@@ -41,20 +42,21 @@ impl FromStr for Format {
 /// A field of a row: its name in templates, and what stands over its column.
 pub(super) type Heading = (&'static str, &'static str);
 
-/// Prints rows, which are objects with the fields that there are headings for; `false` if the usual
-/// table is wanted.
+/// Prints rows, which are objects with the fields that there are headings for; `usual` are those of the
+/// usual table.
 pub(super) fn print(
     format: Option<&Format>,
     headings: &[Heading],
-    rows: impl Iterator<Item = Value>,
-) -> anyhow::Result<bool> {
+    usual: &[&str],
+    rows: Vec<Value>,
+) -> anyhow::Result<()> {
     // It has every field: what no row has is an error where there are no rows, too.
     let over = headings
         .iter()
         .map(|(name, over)| ((*name).to_owned(), Value::from(*over)));
     let over = Value::Object(over.collect());
     match format {
-        None | Some(Format::Usual) => return Ok(false),
+        None | Some(Format::Usual) => table(usual, headings, &rows)?,
         Some(Format::Json) => {
             for row in rows {
                 output::line(&row.to_string())?;
@@ -74,16 +76,17 @@ pub(super) fn print(
             let header = cells(&over)?;
             let header: Vec<&str> = header.iter().map(String::as_str).collect();
             let rows: Vec<Vec<String>> = rows
+                .into_iter()
                 .map(|row| cells(&visible(row)))
                 .collect::<anyhow::Result<_>>()?;
             output::table(&header, &rows)?;
         }
     }
-    Ok(true)
+    Ok(())
 }
 
-/// The usual table: some of the fields.
-pub(super) fn table(columns: &[&str], headings: &[Heading], rows: &[Value]) -> anyhow::Result<()> {
+/// Some of the fields in columns.
+fn table(columns: &[&str], headings: &[Heading], rows: &[Value]) -> anyhow::Result<()> {
     let over = |column: &&str| headings.iter().find(|(name, _)| name == column);
     let header: Vec<&str> = columns.iter().filter_map(over).map(|it| it.1).collect();
     let cells = |row: &Value| {
@@ -92,6 +95,42 @@ pub(super) fn table(columns: &[&str], headings: &[Heading], rows: &[Value]) -> a
     };
     let cells: Vec<Vec<String>> = rows.iter().map(cells).collect();
     output::table(&header, &cells)
+}
+
+/// Prints what `inspect` says of each name: as a template says, or all as one list. The exit code is 1 if
+/// there was an error, which is told.
+pub(super) fn inspect(
+    template: Option<&Template>,
+    names: &[String],
+    mut document: impl FnMut(&str) -> anyhow::Result<Value>,
+) -> Result<u8, Failure> {
+    let mut documents = Vec::new();
+    let mut code = 0;
+    for name in names {
+        let shown = document(name).and_then(|document| match template {
+            Some(template) => output::line(&template.render(&document)?),
+            None => {
+                documents.push(document);
+                Ok(())
+            }
+        });
+        if let Err(error) = shown {
+            Failure::from(error).show();
+            code = 1;
+        }
+    }
+    if template.is_none() {
+        output::json(&documents)?;
+    }
+    Ok(code)
+}
+
+/// mybox's own fields, and Docker's beside them.
+pub(super) fn with(mut own: Value, dockers: Value) -> Value {
+    if let (Some(own), Value::Object(dockers)) = (own.as_object_mut(), dockers) {
+        own.extend(dockers);
+    }
+    own
 }
 
 /// With control characters of what an image brought along shown as escapes, but not the template's.
@@ -130,7 +169,7 @@ mod tests {
     #[test]
     fn a_field_that_no_row_has_is_an_error_without_any_row() {
         let format = "{{.Nmae}}".parse().unwrap();
-        let error = print(Some(&format), &[("Name", "NAME")], std::iter::empty()).unwrap_err();
+        let error = print(Some(&format), &[("Name", "NAME")], &[], Vec::new()).unwrap_err();
         assert_eq!(error.to_string(), "no field `Nmae`; there are Name");
     }
 }

@@ -120,11 +120,7 @@ pub(super) fn run(places: &Places, arguments: &Arguments) -> Result<u8, Failure>
         .collect();
     if arguments.json {
         output::json(&rows)?;
-    } else if !format::print(
-        arguments.format.as_ref(),
-        &HEADINGS,
-        rows.iter().map(|row| fields(row, arguments.no_trunc)),
-    )? {
+    } else {
         show(&rows, arguments)?;
     }
     Ok(code)
@@ -218,11 +214,9 @@ fn show(rows: &[Row], arguments: &Arguments) -> anyhow::Result<()> {
     if arguments.all {
         columns.push("Platform");
     }
-    let rows: Vec<Value> = rows
-        .iter()
-        .map(|row| fields(row, arguments.no_trunc))
-        .collect();
-    format::table(&columns, &HEADINGS, &rows)
+    let rows = rows.iter().map(|row| fields(row, arguments.no_trunc));
+    let format = arguments.format.as_ref();
+    format::print(format, &HEADINGS, &columns, rows.collect())
 }
 
 /// A row as templates know it, with Docker's names.

@@ -6,10 +6,11 @@ use std::collections::BTreeSet;
 
 use clap::{Args, ValueEnum};
 use mybox_store::{Image, Object, Reference, Store, Survey, rfc3339};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use docker::Known;
 
+use super::format;
 use super::output;
 use super::template::Template;
 use crate::container::find::Container;
@@ -46,27 +47,9 @@ enum Kind {
 
 pub(super) fn run(places: &Places, arguments: &Arguments) -> Result<u8, Failure> {
     let store = Store::open(&places.root)?;
-    let mut documents = Vec::new();
-    let mut code = 0;
-    for name in &arguments.names {
-        let shown = document(places, &store, name, arguments.kind).and_then(|document| {
-            match &arguments.format {
-                Some(template) => output::line(&template.render(&document)?),
-                None => {
-                    documents.push(document);
-                    Ok(())
-                }
-            }
-        });
-        if let Err(error) = shown {
-            Failure::from(error).show();
-            code = 1;
-        }
-    }
-    if arguments.format.is_none() {
-        output::json(&documents)?;
-    }
-    Ok(code)
+    format::inspect(arguments.format.as_ref(), &arguments.names, |name| {
+        document(places, &store, name, arguments.kind)
+    })
 }
 
 /// A container if one has this name, else an image, as Docker looks.
@@ -112,14 +95,7 @@ fn container_document(places: &Places, store: &Store, row: &Container) -> anyhow
             image: image.ok().map(|image| image.id.to_string()),
         },
     );
-    extend(&mut document, dockers);
-    Ok(document)
-}
-
-fn extend(document: &mut Value, fields: Map<String, Value>) {
-    if let Some(document) = document.as_object_mut() {
-        document.extend(fields);
-    }
+    Ok(format::with(document, dockers))
 }
 
 /// What it has mounted beside its image: volumes, then what its request says of the host's.
@@ -185,7 +161,7 @@ fn image_document(survey: &Survey, image: &Image) -> anyhow::Result<Value> {
     let shares = survey.shares().get(&image.manifest).copied();
     let shares = shares.unwrap_or_default();
     let config: Value = serde_json::from_slice(image.config_bytes())?;
-    let mut document = json!({
+    let document = json!({
         "id": image.id.to_string(),
         "digest": image.manifest.to_string(),
         "references": references,
@@ -205,8 +181,7 @@ fn image_document(survey: &Survey, image: &Image) -> anyhow::Result<Value> {
     let digests = &document["repoDigests"];
     let tags: Vec<String> = image.references.iter().map(Reference::familiar).collect();
     let dockers = docker::image(image, &config, &tags, digests, shares.total());
-    extend(&mut document, dockers);
-    Ok(document)
+    Ok(format::with(document, dockers))
 }
 
 /// Each repository with each digest it can be asked for by: those of indexes, and the manifest's.

@@ -210,10 +210,22 @@ pub(super) fn binary_size(bytes: u64) -> String {
     format!("{whole} {}", UNITS[unit])
 }
 
+/// Seconds since the epoch as RFC 3339.
+pub(super) fn date(seconds: u64) -> String {
+    mybox_store::rfc3339(UNIX_EPOCH + Duration::from_secs(seconds))
+}
+
+/// `a=b` for each.
+pub(super) fn pairs<'a>(map: impl IntoIterator<Item = (&'a String, &'a String)>) -> Vec<String> {
+    map.into_iter()
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect()
+}
+
 /// Nanoseconds since the epoch as RFC 3339, with all nine digits.
 pub(super) fn time(nanoseconds: u64) -> String {
     let (seconds, fraction) = (nanoseconds / 1_000_000_000, nanoseconds % 1_000_000_000);
-    let whole = mybox_store::rfc3339(UNIX_EPOCH + Duration::from_secs(seconds));
+    let whole = date(seconds);
     let whole = whole.trim_end_matches('Z');
     format!("{whole}.{fraction:09}Z")
 }

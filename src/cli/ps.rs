@@ -2,8 +2,6 @@
 
 mod filter;
 
-use std::time::{Duration, UNIX_EPOCH};
-
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -86,12 +84,8 @@ pub(super) fn run(places: &Places, arguments: &Arguments) -> Result<u8, Failure>
         for row in &rows {
             output::line(id(row, whole))?;
         }
-    } else if !format::print(
-        arguments.format.as_ref(),
-        &HEADINGS,
-        rows.iter().map(|row| fields(row, whole)),
-    )? {
-        let columns = [
+    } else {
+        let usual = [
             "ID",
             "Image",
             "Command",
@@ -101,8 +95,8 @@ pub(super) fn run(places: &Places, arguments: &Arguments) -> Result<u8, Failure>
             "Ports",
             "Names",
         ];
-        let rows: Vec<Value> = rows.iter().map(|row| fields(row, whole)).collect();
-        format::table(&columns, &HEADINGS, &rows)?;
+        let rows = rows.iter().map(|row| fields(row, whole)).collect();
+        format::print(arguments.format.as_ref(), &HEADINGS, &usual, rows)?;
     }
     Ok(0)
 }
@@ -123,25 +117,20 @@ fn fields(row: &Container, whole: bool) -> Value {
         String::new()
     };
     let address = record.address.filter(|_| row.running);
-    let labels = record.labels.iter();
-    let labels: Vec<String> = labels
-        .map(|(key, value)| format!("{key}={value}"))
-        .collect();
     let volumes: Vec<&str> = record.volumes.iter().map(|it| it.name.as_str()).collect();
-    let created = UNIX_EPOCH + Duration::from_secs(record.created);
     json!({
         "ID": id(row, whole),
         "Image": record.image,
         "Command": format!("\"{command}\""),
-        "CreatedAt": mybox_store::rfc3339(created),
+        "CreatedAt": output::date(record.created),
         "RunningFor": since(record.created),
-        "State": filter::state_word(row),
+        "State": row.state_word(),
         "Status": status(row),
         "Health": row.health.map_or("", Status::word),
         "Address": address.map(|it| it.to_string()).unwrap_or_default(),
         "Ports": ports,
         "Names": record.name,
-        "Labels": labels.join(","),
+        "Labels": output::pairs(&record.labels).join(","),
         "Mounts": volumes.join(","),
         "LocalVolumes": volumes.len().to_string(),
     })

@@ -332,6 +332,22 @@ pub(super) fn time(text: &str) -> Result<SystemTime, String> {
         .ok_or_else(|| "2026-11-25T12:00:00Z, seconds since the epoch, or 10m, 2h".to_owned())
 }
 
+/// Whether filters fit as Docker has it: of those with the same key one must, of labels all.
+pub(super) fn all_fit<F>(
+    filters: &[F],
+    is_label: impl Fn(&F) -> bool,
+    fits: impl Fn(&F) -> bool,
+) -> bool {
+    filters.iter().all(|filter| {
+        let is_same = |other: &&F| std::mem::discriminant(*other) == std::mem::discriminant(filter);
+        if is_label(filter) {
+            fits(filter)
+        } else {
+            filters.iter().filter(is_same).any(&fits)
+        }
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

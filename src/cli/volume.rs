@@ -3,11 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::str::FromStr;
-use std::time::{Duration, UNIX_EPOCH};
 
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
-use mybox_store::rfc3339;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -221,26 +219,20 @@ fn list(places: &Places, arguments: &List) -> anyhow::Result<()> {
     if arguments.quiet {
         return rows.iter().try_for_each(|row| output::line(&row.name));
     }
-    let rows: Vec<Value> = rows.iter().map(fields).collect();
-    if format::print(arguments.format.as_ref(), &HEADINGS, rows.iter().cloned())? {
-        return Ok(());
-    }
-    format::table(&["Driver", "Name"], &HEADINGS, &rows)
+    let rows = rows.iter().map(fields).collect();
+    let format = arguments.format.as_ref();
+    format::print(format, &HEADINGS, &["Driver", "Name"], rows)
 }
 
 /// A row as templates know it, with Docker's names.
 fn fields(row: &Row) -> Value {
-    let labels = row.labels.iter();
-    let labels: Vec<String> = labels
-        .map(|(key, value)| format!("{key}={value}"))
-        .collect();
     json!({
         "Driver": row.driver,
         "Name": row.name,
         "Mountpoint": row.mountpoint,
         "Scope": "local",
         "CreatedAt": row.created_at,
-        "Labels": labels.join(","),
+        "Labels": output::pairs(&row.labels).join(","),
         "Containers": row.containers.join(","),
     })
 }
@@ -249,7 +241,7 @@ fn row(places: &Places, volume: Volume, users: &mut BTreeMap<String, Vec<String>
     Row {
         driver: "local",
         mountpoint: volume::data(places, &volume.name),
-        created_at: rfc3339(UNIX_EPOCH + Duration::from_secs(volume.created)),
+        created_at: output::date(volume.created),
         containers: users.remove(&volume.name).unwrap_or_default(),
         name: volume.name,
         labels: volume.labels,
@@ -273,42 +265,18 @@ fn is_wanted(filters: &[Filter], row: &Row) -> bool {
 
 fn inspect(places: &Places, format: Option<&Template>, names: &[String]) -> Result<u8, Failure> {
     let mut users = volume::users(places)?;
-    let mut rows = Vec::new();
-    let mut code = 0;
-    for name in names {
-        let found = volume::find(places, name).map(|volume| row(places, volume, &mut users));
-        let shown = found.and_then(|row| match format {
-            Some(template) => output::line(&template.render(&document(&row)?)?),
-            None => {
-                rows.push(document(&row)?);
-                Ok(())
-            }
+    format::inspect(format, names, |name| {
+        let row = row(places, volume::find(places, name)?, &mut users);
+        let dockers = json!({
+            "Name": row.name,
+            "Driver": row.driver,
+            "Mountpoint": row.mountpoint,
+            "CreatedAt": row.created_at,
+            "Labels": row.labels,
+            "Scope": "local",
         });
-        if let Err(error) = shown {
-            Failure::from(error).show();
-            code = 1;
-        }
-    }
-    if format.is_none() {
-        output::json(&rows)?;
-    }
-    Ok(code)
-}
-
-/// mybox's fields, and Docker's under their names there.
-fn document(row: &Row) -> anyhow::Result<Value> {
-    let mut document = serde_json::to_value(row)?;
-    for (name, value) in [
-        ("Name", json!(row.name)),
-        ("Driver", json!(row.driver)),
-        ("Mountpoint", json!(row.mountpoint)),
-        ("CreatedAt", json!(row.created_at)),
-        ("Labels", json!(row.labels)),
-        ("Scope", json!("local")),
-    ] {
-        document[name] = value;
-    }
-    Ok(document)
+        Ok(format::with(serde_json::to_value(&row)?, dockers))
+    })
 }
 
 fn remove(places: &Places, name: &str, force: bool) -> anyhow::Result<()> {

@@ -66,6 +66,18 @@ impl Container {
         }
     }
 
+    /// What it is doing, as users know it.
+    pub fn state_word(&self) -> &'static str {
+        match self.state {
+            State::Created => "created",
+            State::Running if self.paused => "paused",
+            State::Running => "running",
+            State::Changing => "changing",
+            State::Restarting => "restarting",
+            State::Exited => "exited",
+        }
+    }
+
     /// Ports of the host that lead to it now.
     pub fn published(&self) -> &[Published] {
         if self.running {

@@ -43,6 +43,7 @@ use crate::plan::{RunPlan, SHM};
 pub use join::{Joining, join};
 pub use network::INTERFACE;
 use protocol::{Failed, FromChild, FromParent, Stage};
+pub use rootfs::mount_images;
 
 /// What a container's first process is born with.
 #[derive(Debug)]

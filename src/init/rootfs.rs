@@ -30,7 +30,9 @@ pub(super) fn build(birth: &Birth<'_>, shm: Option<OwnedFd>) -> Result<()> {
         attributes: libc::MOUNT_ATTR_NODEV,
     };
     let root = Root::from_fd(overlay.mount_at(&plan.files.rootfs())?);
-    linked.extend(images(birth)?);
+    linked.extend(mount_images(birth.images, |number| {
+        birth.plan.files.image_place(number)
+    })?);
     volumes::fill(plan, &root)?;
     for entry in plan.spec.mounts().iter().flatten() {
         mounts::make(plan, &root, entry, &mut linked)?;
@@ -46,19 +48,22 @@ pub(super) fn build(birth: &Birth<'_>, shm: Option<OwnedFd>) -> Result<()> {
     mount::pivot_to(root.as_fd())
 }
 
-/// Stacks the images that the container can read, each on a directory of its own on the way.
-fn images(birth: &Birth<'_>) -> Result<Vec<(PathBuf, OwnedFd)>> {
-    let files = &birth.plan.files;
+/// Stacks the images that a container can read, each on the directory that is its `place` on the way;
+/// where in the container each is to be.
+pub fn mount_images(
+    images: &[ImageTree],
+    place: impl Fn(usize) -> PathBuf,
+) -> Result<Vec<(PathBuf, OwnedFd)>> {
     let stack = |(number, image): (usize, &ImageTree)| {
         let overlay = Overlay {
             lower: &image.lower,
             changes: None,
             attributes: libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NODEV,
         };
-        let mount = overlay.mount_at(&files.image_place(number))?;
+        let mount = overlay.mount_at(&place(number))?;
         Ok((image.destination.clone(), mount))
     };
-    birth.images.iter().enumerate().map(stack).collect()
+    images.iter().enumerate().map(stack).collect()
 }
 
 /// Whether it is a fresh /dev, which takes devices. A volume of the user's in its place brings its

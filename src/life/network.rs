@@ -80,11 +80,8 @@ fn wanted<'a>(
     let any_gateway = std::net::Ipv4Addr::UNSPECIFIED;
     let resolver = names::bridged_resolver(resolv_conf, &request.dns, any_gateway).forward_to;
     Wanted {
-        bridge: &places.bridge,
-        file,
-        root: &places.root,
-        places,
         resolver,
+        ..bridge_of(places, file)
     }
 }
 
@@ -136,19 +133,24 @@ pub(super) fn unpublish(places: &Places, id: &ContainerId) -> Result<()> {
     Ok(())
 }
 
+/// The bridge of this root, without a resolver.
+fn bridge_of<'a>(places: &'a Places, file: &'a std::path::Path) -> Wanted<'a> {
+    Wanted {
+        bridge: &places.bridge,
+        file,
+        root: &places.root,
+        places,
+        resolver: None,
+    }
+}
+
 /// Puts the network in order where somebody has flushed the firewall while containers have ports.
 pub fn restore(places: &Places) -> Result<()> {
     let file = places.network();
     if bridge::remembered(&file)?.is_none() || ports::published(places)?.is_empty() {
         return Ok(());
     }
-    let wanted = Wanted {
-        bridge: &places.bridge,
-        file: &file,
-        root: &places.root,
-        places,
-        resolver: None,
-    };
+    let wanted = bridge_of(places, &file);
     bridge::ensure(&mut Netlink::open()?, &wanted)?;
     Ok(())
 }
@@ -228,13 +230,7 @@ pub fn remove_network(places: &Places) -> Result<()> {
         );
     }
     let file = places.network();
-    let wanted = Wanted {
-        bridge: &places.bridge,
-        file: &file,
-        root: &places.root,
-        places,
-        resolver: None,
-    };
+    let wanted = bridge_of(places, &file);
     if !bridge::remove(&wanted)? {
         bail!("there is no network {}", places.bridge);
     }

@@ -66,13 +66,7 @@ pub(super) fn watch(
     executed: &mut dyn FnMut() -> Option<Checker>,
 ) -> Result<Seen> {
     let stdin = std::io::stdin();
-    let mut watch = Watch {
-        running,
-        terminal: None,
-        start: Start::Pending,
-        killed_for: None,
-        checker: None,
-    };
+    let mut watch = Watch::new(running);
     let caller_terminal = terminal && rustix::termios::isatty(&stdin);
     let mut raw_mode = None;
     let mut stdin_open = interactive;
@@ -119,13 +113,7 @@ pub(super) struct Executed {
 
 /// Stays until the command is executed. All signals stay blocked, for whoever this process becomes.
 pub(super) fn until_executed(running: Running) -> Result<Executed, RunFailed> {
-    let mut watch = Watch {
-        running,
-        terminal: None,
-        start: Start::Pending,
-        killed_for: None,
-        checker: None,
-    };
+    let mut watch = Watch::new(running);
     loop {
         let ready = watch.wait(false)?;
         if ready.channel {
@@ -182,6 +170,16 @@ struct Ready {
 }
 
 impl Watch {
+    fn new(running: Running) -> Self {
+        Self {
+            running,
+            terminal: None,
+            start: Start::Pending,
+            killed_for: None,
+            checker: None,
+        }
+    }
+
     fn wait(&self, stdin_open: bool) -> Result<Ready> {
         let stdin = std::io::stdin();
         let (signals, child) = (

@@ -19,7 +19,7 @@ use super::mounts::Mounts;
 use super::{images, stack, teardown};
 use crate::container::find::Container;
 use crate::container::{Files, Places, Record};
-use crate::init::ImageTree;
+use crate::init;
 use crate::kernel::mount::{self, Bind};
 use crate::kernel::overlay::{Changes, Overlay};
 use crate::kernel::root::{MakeAs, Root};
@@ -46,7 +46,10 @@ pub fn with_root<T>(
             let images = images::hold(store, container.record.images.iter().cloned())?;
             stack::make_image_places(files, images.len())?;
             let mounts = Mounts::of_images(places, &images, &files.image_base())?;
-            let absent = mount_what_it_has(root, &spec, &image_mounts(files, &mounts)?)?;
+            let images = init::mount_images(mounts.images(), |number| files.image_place(number))?
+                .into_iter()
+                .collect();
+            let absent = mount_what_it_has(root, &spec, &images)?;
             must_be_present(root, path, &absent, &container.record.name)?;
             if spec
                 .root()
@@ -137,20 +140,6 @@ fn mounted<T>(
     // Before the claim goes: nobody may mount the same directories twice.
     mount::detach(&at)?;
     done
-}
-
-/// The images that it can read, where each is to be.
-fn image_mounts(files: &Files, mounts: &Mounts) -> Result<HashMap<PathBuf, OwnedFd>> {
-    let mounted = |(number, image): (usize, &ImageTree)| {
-        let overlay = Overlay {
-            lower: &image.lower,
-            changes: None,
-            attributes: libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NODEV,
-        };
-        let mount = overlay.mount_at(&files.image_place(number))?;
-        Ok((image.destination.clone(), mount))
-    };
-    mounts.images().iter().enumerate().map(mounted).collect()
 }
 
 /// A file system that only a container that runs has, and the empty one in its place.

@@ -1,11 +1,10 @@
 //! What Docker's users look for in `inspect`, under the names that it has there
 //! (Docker Engine API, `ContainerInspect` and `ImageInspect`).
 
-use std::time::{Duration, UNIX_EPOCH};
-
-use mybox_store::{Image, rfc3339};
+use mybox_store::Image;
 use serde_json::{Map, Value, json};
 
+use crate::cli::output;
 use crate::container::find::{Container, State};
 use crate::container::port::Published;
 use crate::container::{Files, Places, RestartPolicy};
@@ -29,11 +28,11 @@ pub(super) struct Known<'a> {
 }
 
 /// The fields of a container.
-pub(super) fn container(places: &Places, known: &Known<'_>) -> Map<String, Value> {
+pub(super) fn container(places: &Places, known: &Known<'_>) -> Value {
     let record = &known.row.record;
     let process = &known.spec["process"];
     let mut words = record.command.iter();
-    let fields = json!({
+    json!({
         "Id": record.id.as_str(),
         "Name": format!("/{}", record.name),
         "Created": date(Some(record.created)),
@@ -61,35 +60,18 @@ pub(super) fn container(places: &Places, known: &Known<'_>) -> Map<String, Value
         },
         "HostConfig": host_config(known),
         "NetworkSettings": network_settings(known),
-    });
-    of_object(fields)
-}
-
-fn of_object(value: Value) -> Map<String, Value> {
-    match value {
-        Value::Object(fields) => fields,
-        _ => Map::new(),
-    }
+    })
 }
 
 fn date(seconds: Option<u64>) -> String {
-    let date = |seconds| rfc3339(UNIX_EPOCH + Duration::from_secs(seconds));
-    seconds.map_or_else(|| NEVER.to_owned(), date)
+    seconds.map_or_else(|| NEVER.to_owned(), output::date)
 }
 
 fn state(row: &Container, health: &Value) -> Value {
     let record = &row.record;
     let ending = record.ending.filter(|_| !row.running);
-    let status = match row.state {
-        State::Created => "created",
-        State::Running if row.paused => "paused",
-        State::Running => "running",
-        State::Changing => "changing",
-        State::Restarting => "restarting",
-        State::Exited => "exited",
-    };
     json!({
-        "Status": status,
+        "Status": row.state_word(),
         "Running": row.running,
         "Paused": row.paused,
         "Restarting": row.state == State::Restarting,
@@ -218,8 +200,8 @@ pub(super) fn image(
     tags: &[String],
     digests: &Value,
     size: u64,
-) -> Map<String, Value> {
-    let fields = json!({
+) -> Value {
+    json!({
         "Id": image.id.to_string(),
         "RepoTags": tags,
         "RepoDigests": digests,
@@ -230,6 +212,5 @@ pub(super) fn image(
         "Size": size,
         "Config": config["config"],
         "RootFS": {"Type": "layers", "Layers": config["rootfs"]["diff_ids"]},
-    });
-    of_object(fields)
+    })
 }

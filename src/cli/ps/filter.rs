@@ -2,6 +2,7 @@
 
 use std::str::FromStr;
 
+use crate::cli::values;
 use crate::container::find::{Container, State};
 use crate::container::health::Status;
 
@@ -88,7 +89,7 @@ impl Filter {
                 let found = record.labels.get(key);
                 found.is_some() && (value.is_none() || found == value.as_ref())
             }
-            Self::Status(word) => *word == state_word(row),
+            Self::Status(word) => *word == row.state_word(),
             Self::Exited(code) => {
                 let ended = record.ending.filter(|_| row.state == State::Exited);
                 ended.is_some_and(|ending| ending.code == *code)
@@ -101,28 +102,9 @@ impl Filter {
     }
 }
 
-/// What it is doing, in a word.
-pub(super) fn state_word(row: &Container) -> &'static str {
-    match row.state {
-        State::Created => "created",
-        State::Running if row.paused => "paused",
-        State::Running => "running",
-        State::Changing => "changing",
-        State::Restarting => "restarting",
-        State::Exited => "exited",
-    }
-}
-
-/// Of filters with the same key one must fit, of labels all.
 pub(super) fn is_wanted(filters: &[Filter], row: &Container) -> bool {
-    filters.iter().all(|filter| {
-        let is_same =
-            |other: &&Filter| std::mem::discriminant(*other) == std::mem::discriminant(filter);
-        match filter {
-            Filter::Label(..) => filter.fits(row),
-            _ => filters.iter().filter(is_same).any(|it| it.fits(row)),
-        }
-    })
+    let is_label = |filter: &Filter| matches!(filter, Filter::Label(..));
+    values::all_fit(filters, is_label, |filter| filter.fits(row))
 }
 
 #[cfg(test)]

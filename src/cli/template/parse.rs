@@ -337,7 +337,7 @@ impl<'a> Parser<'a> {
             '"' | '`' => Base::Literal(Value::String(words.quotation(first)?)),
             '0'..='9' | '-' | '+' => Base::Literal(words.number()?),
             _ => match words.identifier() {
-                Some(word) => Base::Literal(self.word(words, word)?),
+                Some(word) => Base::Literal(words.value(word)?),
                 None => return Err(format!("`{first}` is nothing that a template knows")),
             },
         };
@@ -347,18 +347,6 @@ impl<'a> Parser<'a> {
             fields.push(words.name().to_owned());
         }
         Ok(Operand { base, fields })
-    }
-
-    /// A word that stands for a value; as an argument a function without arguments does not.
-    fn word<'t>(&self, words: &mut Words<'t>, word: &'t str) -> Result<Value, String> {
-        let value = match word {
-            "true" => Value::Bool(true),
-            "false" => Value::Bool(false),
-            "nil" => Value::Null,
-            _ => return Err(format!("`{word}` is no value; a field begins with a dot")),
-        };
-        words.name();
-        Ok(value)
     }
 }
 
@@ -408,6 +396,18 @@ impl<'a> Words<'a> {
         let begins = text.starts_with(|letter: char| letter.is_alphabetic() || letter == '_');
         let end = text.find(|letter| !is_of_name(letter));
         begins.then(|| &text[..end.unwrap_or(text.len())])
+    }
+
+    /// Takes the word that comes next, which stands for a value.
+    fn value(&mut self, word: &str) -> Result<Value, String> {
+        let value = match word {
+            "true" => Value::Bool(true),
+            "false" => Value::Bool(false),
+            "nil" => Value::Null,
+            _ => return Err(format!("`{word}` is no value; a field begins with a dot")),
+        };
+        self.name();
+        Ok(value)
     }
 
     fn number(&mut self) -> Result<Value, String> {
