@@ -188,6 +188,225 @@ fn published_ports_are_where_scripts_look_for_them() {
 }
 
 #[test]
+fn stats_has_dockers_fields_of_what_each_uses() {
+    let sandbox = ground("statsformat");
+    let stats = |words: &[&str]| {
+        let stats = sandbox.mybox(["stats", "--no-stream"]).args(words);
+        stats.run().ok().stdout()
+    };
+    let line = "{{.Container}} {{.Name}} {{.PIDs}} {{.NetIO}} {{.MemUsage}}";
+    let said = stats(&["--format", line, "web"]);
+    assert!(said.starts_with("web web 1 0B / 0B "), "{said}");
+    assert!(said.ends_with(" / 64MiB\n"), "{said}");
+    let id = sandbox.mybox(["ps", "-q"]).run().ok().line();
+    let ids = stats(&["--format", "{{.Container}} {{.ID}}"]);
+    assert_eq!(ids, format!("{id} {id}\n"));
+    let whole = stats(&["--no-trunc", "--format", "{{.ID}}"]);
+    assert!(whole.starts_with(&id) && whole.len() == 65, "{whole}");
+    // In the order in which they are named; who does not run uses nothing.
+    let both = stats(&[
+        "--format",
+        "{{.Name}} {{.PIDs}} {{.CPUPerc}}",
+        "done",
+        "web",
+    ]);
+    let lines: Vec<&str> = both.lines().collect();
+    assert_eq!(lines[0], "done 0 0.00%");
+    assert!(
+        lines[1].starts_with("web 1 ") && lines[1].ends_with('%'),
+        "{both}"
+    );
+    assert_eq!(
+        stats(&["--format", r"table {{.Name}}\t{{.PIDs}}"]),
+        "NAME   PIDS\nweb    1\n"
+    );
+    let object: serde_json::Value =
+        serde_json::from_str(&stats(&["--format", "json"])).expect("one object");
+    assert_eq!(object["Name"], "web");
+    assert_eq!(object["BlockIO"], "0B / 0B");
+    clean(&sandbox);
+}
+
+#[test]
+fn events_have_dockers_fields_in_templates_and_as_json() {
+    let sandbox = ground("eventsformat");
+    let events = |filter: &str, format: &str| {
+        let all = ["events", "--since", "0", "--until", "0s", "-f", filter];
+        let events = sandbox.mybox(all).args(["--format", format]);
+        events.run().ok().stdout()
+    };
+    let line =
+        "{{.Type}} {{.Action}} {{.Actor.Attributes.exitCode}} {{.From}} {{.Status}} {{.Scope}}";
+    assert_eq!(
+        events("event=die", line),
+        "container die 3 tiny die local\n"
+    );
+    let id = events("event=die", "{{.Actor.ID}}");
+    assert_eq!(id, events("event=die", "{{.ID}}"));
+    assert_eq!(id.len(), 65);
+    let volume = "{{.Type}} {{.Actor.ID}} {{.Actor.Attributes.driver}} {{.ID}}{{.From}}.";
+    assert_eq!(
+        events("volume=store", volume).lines().next(),
+        Some("volume store local .")
+    );
+    let text = events("event=die", "json");
+    assert_eq!(text, events("event=die", "{{json .}}"));
+    let object: serde_json::Value = serde_json::from_str(&text).expect("one object");
+    assert_eq!(object["Type"], "container");
+    assert_eq!(object["Actor"]["ID"], id.trim_end());
+    assert_eq!(object["status"], "die");
+    let times = events("event=die", "{{.Time}} {{.TimeNano}}");
+    assert_eq!(
+        times,
+        format!("{} {}\n", object["time"], object["timeNano"])
+    );
+    clean(&sandbox);
+}
+
+#[test]
+fn what_a_label_has_is_no_order_to_the_terminal() {
+    let sandbox = Sandbox::tiny("labelformat");
+    let run = sandbox.run(["--label", "a=\x1b[2J", "tiny", "true"]);
+    drop(run.run().ok());
+    let die = ["events", "--since", "0", "--until", "0s", "-f", "event=die"];
+    let said = |format: &str| {
+        let events = sandbox.mybox(die).args(["--format", format]);
+        events.run().ok().stdout()
+    };
+    assert_eq!(said("{{.Actor.Attributes.a}}"), "\\u{1b}[2J\n");
+    // JSON has its own way to say it, and is for programs.
+    let object: serde_json::Value = serde_json::from_str(&said("json")).expect("one object");
+    assert_eq!(object["Actor"]["Attributes"]["a"], "\x1b[2J");
+}
+
+#[test]
+fn info_and_version_answer_dockers_questions() {
+    let sandbox = ground("infoformat");
+    let ask = |verb: &str, template: &str| {
+        sandbox
+            .mybox([verb, "--format", template])
+            .run()
+            .ok()
+            .line()
+    };
+    let own = env!("CARGO_PKG_VERSION");
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").expect("the release");
+    let release = release.trim();
+    let memory = std::fs::read_to_string("/proc/meminfo").expect("the memory");
+    let memory = memory.split_whitespace().nth(1).expect("kilobytes");
+    let memory: u64 = memory.parse().expect("a number");
+    let version = match std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
+        true => "2",
+        false => "1",
+    };
+    for (verb, template, expected) in [
+        (
+            "info",
+            "{{.ServerVersion}} {{.Driver}}",
+            format!("{own} overlay2"),
+        ),
+        ("info", "{{.CgroupVersion}}", version.to_owned()),
+        ("info", "{{.MemTotal}}", (memory * 1024).to_string()),
+        ("info", "{{.KernelVersion}}", release.to_owned()),
+        (
+            "info",
+            "{{.DockerRootDir}}",
+            sandbox.root().display().to_string(),
+        ),
+        (
+            "info",
+            "{{.OSType}} {{.Swarm.LocalNodeState}}",
+            "linux inactive".to_owned(),
+        ),
+        (
+            "info",
+            "{{.CPUCfsQuota}} {{.CpuCfsQuota}}",
+            "true true".to_owned(),
+        ),
+        (
+            "info",
+            "{{.Containers}} {{.ContainersRunning}} {{.ContainersPaused}} {{.ContainersStopped}}",
+            "2 1 0 1".to_owned(),
+        ),
+        (
+            "info",
+            "{{.Images}} {{index .Plugins.Volume 0}}",
+            "1 local".to_owned(),
+        ),
+        // And mybox's own.
+        (
+            "info",
+            "{{.storage.runRoot}}",
+            sandbox.run_root().display().to_string(),
+        ),
+        (
+            "version",
+            "{{.Client.Version}} {{.Server.Version}}",
+            format!("{own} {own}"),
+        ),
+        (
+            "version",
+            "{{.Server.Os}} {{.Server.KernelVersion}}",
+            format!("linux {release}"),
+        ),
+        ("version", "{{.kernel}}", release.to_owned()),
+    ] {
+        assert_eq!(ask(verb, template), expected, "{verb} {template}");
+    }
+    drop(sandbox.mybox(["pause", "web"]).run().ok());
+    let counts = "{{.ContainersRunning}} {{.ContainersPaused}} {{.ContainersStopped}}";
+    assert_eq!(ask("info", counts), "0 1 1");
+    drop(sandbox.mybox(["unpause", "web"]).run().ok());
+    let info: serde_json::Value = serde_json::from_str(&ask("info", "json")).expect("one line");
+    assert_eq!(info["NCPU"], info["cpus"]);
+    let version: serde_json::Value =
+        serde_json::from_str(&ask("version", "json")).expect("one line");
+    assert_eq!(version["Client"]["Version"], own);
+    let missing = sandbox.mybox(["version", "-f", "{{.Server.APIVersion}}"]);
+    drop(
+        missing
+            .run()
+            .code(1)
+            .says("no field `APIVersion`; there are Arch"),
+    );
+    clean(&sandbox);
+}
+
+#[test]
+fn networks_steps_and_kinds_have_dockers_fields() {
+    let sandbox = Sandbox::tiny("moreformat");
+    let said = |words: &[&str]| sandbox.mybox(words).run().ok().stdout();
+    assert_eq!(said(&["network", "ls", "-q"]), "");
+    drop(sandbox.mybox(["run", "--rm", "tiny", "true"]).run().ok());
+    let bridge = sandbox.bridge();
+    let line = "{{.ID}} {{.Name}} {{.Driver}} {{.Scope}} {{.Containers}}";
+    assert_eq!(
+        said(&["network", "ls", "--format", line]),
+        format!("{bridge} {bridge} bridge local 0\n")
+    );
+    assert_eq!(said(&["network", "ls", "-q"]), format!("{bridge}\n"));
+    let table = said(&["network", "ls"]);
+    assert!(table.starts_with("BRIDGE "), "{table}");
+    let object = said(&["network", "ls", "--format", "json"]);
+    let object: serde_json::Value = serde_json::from_str(&object).expect("one object");
+    assert_eq!(object["Name"], bridge);
+    assert_eq!(
+        said(&["history", "--format", "{{.CreatedBy}}:{{.Comment}}", "tiny"]),
+        "mybox import:\n"
+    );
+    let since = r"table {{.ID}}\t{{.CreatedSince}}";
+    let table = said(&["history", "--format", since, "tiny"]);
+    assert!(table.starts_with("IMAGE          CREATED\n"), "{table}");
+    let kinds = said(&["df", "--format", "{{.Type}} {{.TotalCount}} {{.Active}}"]);
+    let kinds: Vec<&str> = kinds.lines().collect();
+    assert_eq!((kinds[0], kinds[1]), ("Images 1 0", "Layers 1 0"));
+    assert_eq!(
+        said(&["df", "--format", "json"]).lines().count(),
+        kinds.len()
+    );
+}
+
+#[test]
 fn what_cannot_be_printed_is_said() {
     let sandbox = Sandbox::tiny("badformat");
     let refused = |words: &[&str], code: i32, said: &str| {
@@ -209,6 +428,17 @@ fn what_cannot_be_printed_is_said() {
         1,
         "no field `State`",
     );
+    refused(
+        &["stats", "--no-stream", "--format", "{{.CPU}}"],
+        1,
+        "no field `CPU`; there are BlockIO",
+    );
+    refused(
+        &["stats", "--json", "--format", "json"],
+        2,
+        "cannot be used with",
+    );
+    refused(&["events", "--format", "{{.Type"], 2, "without `}}`");
     refused(
         &["inspect", "-f", "{{.Id}}", "nobody"],
         1,

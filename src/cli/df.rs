@@ -7,7 +7,9 @@ use anyhow::Context;
 use clap::Args;
 use mybox_store::{GcOptions, GcPlan, Object, Store, Survey, allocated};
 use serde::Serialize;
+use serde_json::{Value, json};
 
+use super::format::{self, Format, Heading};
 use super::{images, output};
 use crate::container::{Places, Record, find, volume};
 use crate::error::Failure;
@@ -27,16 +29,32 @@ reclaimable, gc, compressed}; each of the first six is {total, active, bytes, sh
 reclaimableBytes}, overhead the bytes of the layout itself, gc the bytes that `mybox gc` would give
 back now, compressed what `mybox gc --compressed` would give back beyond that. With --verbose also
 objects, a list of {kind, digest, bytes, images}, and containerList, a list of {name,
-running, bytes}.")]
+running, bytes}.
+
+--format TEMPLATE prints a line for each kind, in Go's template language: '{{.Type}} {{.Reclaimable}}';
+`table TEMPLATE` a table with a heading, columns divided by \\t; `json` an object a line.")]
 pub(super) struct Arguments {
     /// Every object and container by itself, too
     // -v is of the global --verbose only before the verb.
     #[arg(short = 'v', long = "verbose", id = "details")]
     details: bool,
+    /// Each kind as a template says: '{{.Type}} {{.Size}}', 'table {{.Type}}\t{{.Reclaimable}}', json
+    #[arg(long, value_name = "TEMPLATE", conflicts_with_all = ["details", "json"])]
+    format: Option<Format>,
     /// As JSON
     #[arg(long)]
     json: bool,
 }
+
+/// What `--format` can ask for: Docker's, and what several images have.
+const HEADINGS: [Heading; 6] = [
+    ("Type", "TYPE"),
+    ("TotalCount", "TOTAL"),
+    ("Active", "ACTIVE"),
+    ("Size", "SIZE"),
+    ("Shared", "SHARED"),
+    ("Reclaimable", "RECLAIMABLE"),
+];
 
 /// One kind of thing.
 #[derive(Debug, Default, Serialize)]
@@ -116,6 +134,9 @@ pub(super) fn run(places: &Places, arguments: &Arguments) -> Result<u8, Failure>
     }
     if arguments.json {
         output::json(&document)?;
+    } else if let Some(format) = &arguments.format {
+        let rows = kinds(&document).map(|(name, kind, shares)| fields(name.trim(), kind, shares));
+        format::print(Some(format), &HEADINGS, &usual(), rows.into())?;
     } else {
         show(&document)?;
     }
@@ -253,32 +274,42 @@ fn objects(survey: &Survey) -> Vec<ObjectRow> {
     rows
 }
 
-fn show(document: &Document) -> anyhow::Result<()> {
-    let header = ["TYPE", "TOTAL", "ACTIVE", "SIZE", "SHARED", "RECLAIMABLE"];
-    let rows = [
+/// Each with its name, and whether images share any of it.
+fn kinds(document: &Document) -> [(&'static str, &Kind, bool); 6] {
+    [
         ("Images", &document.images, true),
         ("  Layers", &document.layers, true),
         ("  Blobs", &document.blobs, true),
         ("Containers", &document.containers, false),
         ("Volumes", &document.volumes, false),
         ("Partial downloads", &document.partial_downloads, false),
-    ];
-    let cells = rows.map(|(name, kind, shares)| {
-        let shared = if shares {
-            output::decimal_size(kind.shared_bytes)
-        } else {
-            "-".to_owned()
-        };
-        vec![
-            name.to_owned(),
-            kind.total.to_string(),
-            kind.active.to_string(),
-            output::decimal_size(kind.bytes),
-            shared,
-            share(kind.reclaimable_bytes, kind.bytes),
-        ]
-    });
-    output::table(&header, &cells)?;
+    ]
+}
+
+/// A row as templates know it, with Docker's names.
+fn fields(name: &str, kind: &Kind, shares: bool) -> Value {
+    let shared = if shares {
+        output::decimal_size(kind.shared_bytes)
+    } else {
+        "-".to_owned()
+    };
+    json!({
+        "Type": name,
+        "TotalCount": kind.total.to_string(),
+        "Active": kind.active.to_string(),
+        "Size": output::decimal_size(kind.bytes),
+        "Shared": shared,
+        "Reclaimable": share(kind.reclaimable_bytes, kind.bytes),
+    })
+}
+
+fn usual() -> [&'static str; 6] {
+    HEADINGS.map(|(name, _)| name)
+}
+
+fn show(document: &Document) -> anyhow::Result<()> {
+    let rows = kinds(document).map(|(name, kind, shares)| fields(name, kind, shares));
+    format::print(None, &HEADINGS, &usual(), rows.into())?;
     output::line("")?;
     output::line(&format!(
         "{} on disk, {} of it the layout itself; {} reclaimable",

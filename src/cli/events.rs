@@ -5,8 +5,10 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
 use clap::Args;
+use serde_json::{Value, json};
 
-use super::{output, values};
+use super::template::Template;
+use super::{format, output, values};
 use crate::container::Places;
 use crate::container::events::{Event, Reader, nanoseconds, nanoseconds_now};
 use crate::error::Failure;
@@ -23,8 +25,10 @@ label=KEY[=VALUE]. Of several with the same key one must fit, of labels all.
 Containers: create, start, die, oom, kill, stop, restart, pause, unpause, rename, update, commit,
 exec_create, exec_die, destroy, health_status: healthy and unhealthy. Images: pull, import, load,
 tag, untag, delete. Volumes: create, mount, unmount, destroy, prune.
-With --json a line for each: {type, action, id, time, timeNano, attributes}. The log is in the run
-root, its last 4 to 8 MB; it is gone after a reboot.")]
+With --json a line for each: {type, action, id, time, timeNano, attributes}. With --format json it has
+Docker's fields, those of templates: Type, Action, Actor.ID, Actor.Attributes, Time, TimeNano, Scope,
+and for containers and images Status, ID and From. The log is in the run root, its last 4 to 8 MB; it
+is gone after a reboot.")]
 pub(super) struct Arguments {
     /// What has happened since then, too
     #[arg(long, value_name = "TIME", value_parser = values::time)]
@@ -35,6 +39,10 @@ pub(super) struct Arguments {
     /// Only what fits
     #[arg(short, long, value_name = "KEY=VALUE")]
     filter: Vec<Filter>,
+    /// Each as a template says: '{{.Action}} {{.Actor.Attributes.name}}', json
+    #[arg(long, value_name = "TEMPLATE", conflicts_with = "json")]
+    #[arg(value_parser = format::of_object)]
+    format: Option<Template>,
     /// As JSON
     #[arg(long)]
     json: bool,
@@ -131,7 +139,8 @@ pub(super) fn run(places: &Places, arguments: &Arguments) -> Result<u8, Failure>
             .with_context(|| format!("read {}", path.display()))?
         {
             let in_time = (since..until).contains(&event.time_nano);
-            if in_time && is_wanted(&arguments.filter, &event) && !print(&event, arguments.json)? {
+            let is_wanted = in_time && is_wanted(&arguments.filter, &event);
+            if is_wanted && !output::print_on(text(&event, arguments)?.as_bytes())? {
                 return Ok(0);
             }
         }
@@ -142,10 +151,16 @@ pub(super) fn run(places: &Places, arguments: &Arguments) -> Result<u8, Failure>
     }
 }
 
-/// False if nobody reads it any more.
-fn print(event: &Event, json: bool) -> anyhow::Result<bool> {
-    let text = if json {
+fn text(event: &Event, arguments: &Arguments) -> anyhow::Result<String> {
+    let text = if arguments.json {
         serde_json::to_string(event)?
+    } else if let Some(template) = &arguments.format {
+        let document = dockers(event);
+        if template.is_json() {
+            document.to_string()
+        } else {
+            template.render_named(&format::visible(document), &NAMES)?
+        }
     } else {
         let attributes = output::pairs(&event.attributes);
         let line = format!(
@@ -158,7 +173,37 @@ fn print(event: &Event, json: bool) -> anyhow::Result<bool> {
         );
         output::visible(&line)
     };
-    output::print_on(format!("{text}\n").as_bytes())
+    Ok(format!("{text}\n"))
+}
+
+/// What is capitalised in templates, but not in JSON.
+const NAMES: [(&str, &str); 6] = [
+    ("Status", "status"),
+    ("ID", "id"),
+    ("From", "from"),
+    ("Scope", "scope"),
+    ("Time", "time"),
+    ("TimeNano", "timeNano"),
+];
+
+/// As Docker has it (Docker Engine API, `SystemEvents`).
+fn dockers(event: &Event) -> Value {
+    let (status, id) = match event.kind.as_str() {
+        "volume" => ("", ""),
+        _ => (event.action.as_str(), event.id.as_str()),
+    };
+    let from = event.attributes.get("image").filter(|_| !id.is_empty());
+    json!({
+        "status": status,
+        "id": id,
+        "from": from.map_or("", String::as_str),
+        "Type": event.kind,
+        "Action": event.action,
+        "Actor": {"ID": event.id, "Attributes": event.attributes},
+        "scope": "local",
+        "time": event.time,
+        "timeNano": event.time_nano,
+    })
 }
 
 #[cfg(test)]

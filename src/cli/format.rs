@@ -27,15 +27,30 @@ impl FromStr for Format {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let template = |text: &str| text.replace("\\t", "\t").replace("\\n", "\n").parse();
+        let template = |text: &str| {
+            text.replace("\\t", "\t")
+                .replace("\\n", "\n")
+                .parse::<Template>()
+        };
         match text {
             "table" => Ok(Self::Usual),
             "json" => Ok(Self::Json),
             _ => match text.strip_prefix("table ") {
                 Some(columns) => template(columns.trim_start()).map(Self::Table),
-                None => template(text).map(Self::Lines),
+                None => template(text).map(|lines| match lines.is_json() {
+                    true => Self::Json,
+                    false => Self::Lines(lines),
+                }),
             },
         }
+    }
+}
+
+/// `--format` of what is not a row of a table, where `json` is all of it on a line.
+pub(super) fn of_object(text: &str) -> Result<Template, String> {
+    match text {
+        "json" => "{{json .}}".parse(),
+        _ => text.parse(),
     }
 }
 
@@ -50,23 +65,31 @@ pub(super) fn print(
     usual: &[&str],
     rows: Vec<Value>,
 ) -> anyhow::Result<()> {
+    output::print_on(text(format, headings, usual, rows)?.as_bytes())?;
+    Ok(())
+}
+
+/// What [`print`] prints.
+pub(super) fn text(
+    format: Option<&Format>,
+    headings: &[Heading],
+    usual: &[&str],
+    rows: Vec<Value>,
+) -> anyhow::Result<String> {
     // It has every field: what no row has is an error where there are no rows, too.
     let over = headings
         .iter()
         .map(|(name, over)| ((*name).to_owned(), Value::from(*over)));
     let over = Value::Object(over.collect());
-    match format {
-        None | Some(Format::Usual) => table(usual, headings, &rows)?,
-        Some(Format::Json) => {
-            for row in rows {
-                output::line(&row.to_string())?;
-            }
-        }
+    let line = |line: String| line + "\n";
+    Ok(match format {
+        None | Some(Format::Usual) => table(usual, headings, &rows),
+        Some(Format::Json) => rows.iter().map(|row| line(row.to_string())).collect(),
         Some(Format::Lines(template)) => {
             template.render(&over)?;
-            for row in rows {
-                output::line(&template.render(&visible(row))?)?;
-            }
+            rows.into_iter()
+                .map(|row| template.render(&visible(row)).map(line))
+                .collect::<anyhow::Result<_>>()?
         }
         Some(Format::Table(template)) => {
             let cells = |row: &Value| -> anyhow::Result<Vec<String>> {
@@ -79,14 +102,13 @@ pub(super) fn print(
                 .into_iter()
                 .map(|row| cells(&visible(row)))
                 .collect::<anyhow::Result<_>>()?;
-            output::table(&header, &rows)?;
+            output::table_text(&header, &rows)
         }
-    }
-    Ok(())
+    })
 }
 
 /// Some of the fields in columns.
-fn table(columns: &[&str], headings: &[Heading], rows: &[Value]) -> anyhow::Result<()> {
+fn table(columns: &[&str], headings: &[Heading], rows: &[Value]) -> String {
     let over = |column: &&str| headings.iter().find(|(name, _)| name == column);
     let header: Vec<&str> = columns.iter().filter_map(over).map(|it| it.1).collect();
     let cells = |row: &Value| {
@@ -94,7 +116,7 @@ fn table(columns: &[&str], headings: &[Heading], rows: &[Value]) -> anyhow::Resu
         columns.iter().map(cell).collect()
     };
     let cells: Vec<Vec<String>> = rows.iter().map(cells).collect();
-    output::table(&header, &cells)
+    output::table_text(&header, &cells)
 }
 
 /// Prints what `inspect` says of each name: as a template says, or all as one list. The exit code is 1 if
@@ -134,15 +156,16 @@ pub(super) fn with(mut own: Value, dockers: Value) -> Value {
 }
 
 /// With control characters of what an image brought along shown as escapes, but not the template's.
-fn visible(row: Value) -> Value {
-    let Value::Object(fields) = row else {
-        return row;
-    };
-    let shown = |(name, value): (String, Value)| match value {
-        Value::String(text) => (name, output::visible(&text).into()),
-        value => (name, value),
-    };
-    Value::Object(fields.into_iter().map(shown).collect::<Map<_, _>>())
+pub(super) fn visible(value: Value) -> Value {
+    match value {
+        Value::String(text) => output::visible(&text).into(),
+        Value::Object(fields) => {
+            let shown = |(name, value): (String, Value)| (output::visible(&name), visible(value));
+            Value::Object(fields.into_iter().map(shown).collect::<Map<_, _>>())
+        }
+        Value::Array(values) => values.into_iter().map(visible).collect(),
+        value => value,
+    }
 }
 
 #[cfg(test)]
@@ -154,6 +177,7 @@ mod tests {
         let parse = |text: &str| text.parse::<Format>();
         assert_eq!(parse("table"), Ok(Format::Usual));
         assert_eq!(parse("json"), Ok(Format::Json));
+        assert_eq!(parse("{{ json . }}"), Ok(Format::Json));
         let template = |text: &str| text.parse::<Template>().unwrap();
         assert_eq!(
             parse(r"table {{.ID}}\t{{.Names}}"),

@@ -3,7 +3,9 @@
 use clap::{ArgAction, Args};
 use mybox_store::{DiffId, History, Image, Object, Store, Survey};
 use serde::Serialize;
+use serde_json::{Value, json};
 
+use super::format::{self, Format, Heading};
 use super::output;
 use crate::container::Places;
 use crate::error::Failure;
@@ -15,7 +17,10 @@ The newest step comes first. SIZE is what the step's layer takes on the disk.
 
 --json prints a list of {id, created, createdBy, size, comment, author, layer, blob}: id is that of
 the image and only in the first, layer the diff id of the step's layer and blob the digest of the
-blob it comes in, null for steps that made none.")]
+blob it comes in, null for steps that made none.
+
+--format TEMPLATE prints a line for each, in Go's template language: '{{.CreatedBy}} {{.Size}}';
+`table TEMPLATE` a table with a heading, columns divided by \\t; `json` an object a line.")]
 pub(super) struct Arguments {
     /// The image: a name, an id, a digest, or the beginning of one
     image: String,
@@ -29,10 +34,23 @@ pub(super) struct Arguments {
     /// Whole ids and commands
     #[arg(long)]
     no_trunc: bool,
+    /// Each as a template says: '{{.CreatedBy}}', 'table {{.Size}}\t{{.CreatedBy}}', json
+    #[arg(long, value_name = "TEMPLATE", conflicts_with_all = ["quiet", "json"])]
+    format: Option<Format>,
     /// As JSON
     #[arg(long, conflicts_with = "quiet")]
     json: bool,
 }
+
+/// What `--format` can ask for.
+const HEADINGS: [Heading; 6] = [
+    ("ID", "IMAGE"),
+    ("CreatedSince", "CREATED"),
+    ("CreatedAt", "CREATED AT"),
+    ("CreatedBy", "CREATED BY"),
+    ("Size", "SIZE"),
+    ("Comment", "COMMENT"),
+];
 
 /// One step of how the image came to be.
 #[derive(Debug, Serialize)]
@@ -64,9 +82,9 @@ pub(super) fn run(places: &Places, arguments: &Arguments) -> Result<u8, Failure>
             output::line(&id(step, arguments))?;
         }
     } else {
-        let header = ["IMAGE", "CREATED", "CREATED BY", "SIZE", "COMMENT"];
-        let cells: Vec<Vec<String>> = steps.iter().map(|step| cells(step, arguments)).collect();
-        output::table(&header, &cells)?;
+        let usual = ["ID", "CreatedSince", "CreatedBy", "Size", "Comment"];
+        let rows = steps.iter().map(|step| fields(step, arguments)).collect();
+        format::print(arguments.format.as_ref(), &HEADINGS, &usual, rows)?;
     }
     Ok(0)
 }
@@ -112,12 +130,14 @@ fn id(step: &Step, arguments: &Arguments) -> String {
     )
 }
 
-fn cells(step: &Step, arguments: &Arguments) -> Vec<String> {
+/// A row as templates know it, with Docker's names.
+fn fields(step: &Step, arguments: &Arguments) -> Value {
     const LONGEST: usize = 45;
     let created = step.created.as_deref().and_then(output::epoch_seconds);
-    let created = match created {
+    let created_at = step.created.as_deref().unwrap_or("N/A");
+    let since = match created {
         Some(then) if arguments.human => output::ago(life::now().saturating_sub(then)),
-        _ => step.created.clone().unwrap_or_else(|| "N/A".to_owned()),
+        _ => created_at.to_owned(),
     };
     let command = if arguments.no_trunc {
         step.created_by.clone()
@@ -129,11 +149,12 @@ fn cells(step: &Step, arguments: &Arguments) -> Vec<String> {
     } else {
         step.size.to_string()
     };
-    vec![
-        id(step, arguments),
-        created,
-        command,
-        size,
-        step.comment.clone(),
-    ]
+    json!({
+        "ID": id(step, arguments),
+        "CreatedSince": since,
+        "CreatedAt": created_at,
+        "CreatedBy": command,
+        "Size": size,
+        "Comment": step.comment,
+    })
 }

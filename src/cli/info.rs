@@ -1,25 +1,42 @@
 //! `mybox info` and `mybox version`.
 
+mod docker;
+
 use std::fmt::Display;
 
 use clap::Args;
 
-use super::output;
+use super::template::Template;
+use super::{format, output};
 use crate::container::Places;
 use crate::error::Failure;
 use crate::life::info::{self, Info, Versions};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-What a user should do something about is a note on standard error, and with --json in `warnings`.")]
+What a user should do something about is a note on standard error, and with --json in `warnings`.
+
+--format takes Go's template language. It knows mybox's own fields, those of --json, which begin with a
+small letter, and those of Docker under their names there.")]
 pub(super) struct Arguments {
+    /// As a template says: '{{.ServerVersion}} {{.CgroupVersion}}', '{{json .Warnings}}', json
+    #[arg(short, long, value_name = "TEMPLATE", conflicts_with = "json")]
+    #[arg(value_parser = format::of_object)]
+    format: Option<Template>,
     /// As JSON
     #[arg(long)]
     json: bool,
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+--format takes Go's template language. Docker's fields, which are those of a client and a server, are
+both mybox's: there is no server.")]
 pub(super) struct VersionArguments {
+    /// As a template says: '{{.Server.Version}}', json
+    #[arg(short, long, value_name = "TEMPLATE", conflicts_with = "json")]
+    #[arg(value_parser = format::of_object)]
+    format: Option<Template>,
     /// As JSON
     #[arg(long)]
     json: bool,
@@ -27,7 +44,11 @@ pub(super) struct VersionArguments {
 
 pub(super) fn version(places: &Places, arguments: &VersionArguments) -> Result<u8, Failure> {
     let versions = info::versions(places);
-    if arguments.json {
+    if let Some(template) = &arguments.format {
+        let dockers = docker::version(&versions);
+        let document = format::with(serde_json::to_value(&versions)?, dockers);
+        output::line(&template.render_named(&document, docker::NAMES)?)?;
+    } else if arguments.json {
         output::json(&versions)?;
     } else {
         show(&version_lines(&versions))?;
@@ -37,6 +58,11 @@ pub(super) fn version(places: &Places, arguments: &VersionArguments) -> Result<u
 
 pub(super) fn info(places: &Places, arguments: &Arguments) -> Result<u8, Failure> {
     let info = info::info(places)?;
+    if let Some(template) = &arguments.format {
+        let document = format::with(serde_json::to_value(&info)?, docker::info(&info));
+        output::line(&template.render_named(&document, docker::NAMES)?)?;
+        return Ok(0);
+    }
     if arguments.json {
         output::json(&info)?;
         return Ok(0);
@@ -104,6 +130,8 @@ fn machine_lines(info: &Info) -> Vec<Line> {
         containers.exited
     );
     vec![
+        ("Name", info.name.clone()),
+        ("Operating system", info.operating_system.clone()),
         ("Processors", info.cpus.to_string()),
         ("Memory", output::short_binary_size(info.memory)),
         ("Cgroups", cgroup.version.to_owned()),

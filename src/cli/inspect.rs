@@ -28,8 +28,8 @@ their names there: `mybox inspect -f '{{.State.Status}} {{.NetworkSettings.IPAdd
 --format takes Go's template language, with Docker's functions: json, join, split, upper, lower,
 title, pad, truncate. A field that is not there is an error that names those that are.")]
 pub(super) struct Arguments {
-    /// Each as a template says: '{{.State.Pid}}', '{{json .Config}}'
-    #[arg(short, long, value_name = "TEMPLATE")]
+    /// Each as a template says: '{{.State.Pid}}', '{{json .Config}}', json
+    #[arg(short, long, value_name = "TEMPLATE", value_parser = format::of_object)]
     format: Option<Template>,
     /// Only what is one of these
     #[arg(long = "type", value_enum)]

@@ -1,11 +1,13 @@
 //! `mybox network`.
 
 use clap::{Args, Subcommand};
+use serde_json::{Value, json};
 
+use super::format::{self, Format, Heading};
 use super::output;
 use crate::container::Places;
 use crate::error::Failure;
-use crate::life;
+use crate::life::{self, NetworkRow};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -16,11 +18,8 @@ pub(super) struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// List bridges
-    Ls {
-        /// As JSON
-        #[arg(long)]
-        json: bool,
-    },
+    #[command(visible_alias = "list")]
+    Ls(List),
     /// Remove a bridge that no container is on, with its firewall elements
     Rm {
         /// The bridge [default: that of --bridge]
@@ -28,9 +27,35 @@ enum Verb {
     },
 }
 
+#[derive(Debug, Args)]
+#[command(after_help = format::HELP)]
+struct List {
+    /// Names alone
+    #[arg(short, long)]
+    quiet: bool,
+    /// Each as a template says: '{{.Name}} {{.Driver}} {{.Subnet}}', json
+    #[arg(long, value_name = "TEMPLATE", conflicts_with_all = ["quiet", "json"])]
+    format: Option<Format>,
+    /// As JSON
+    #[arg(long, conflicts_with = "quiet")]
+    json: bool,
+}
+
+/// What `--format` can ask for: Docker's first. A bridge is known by its name alone.
+const HEADINGS: [Heading; 8] = [
+    ("ID", "NETWORK ID"),
+    ("Name", "BRIDGE"),
+    ("Driver", "DRIVER"),
+    ("Scope", "SCOPE"),
+    ("Subnet", "SUBNET"),
+    ("Gateway", "GATEWAY"),
+    ("State", "STATE"),
+    ("Containers", "CONTAINERS"),
+];
+
 pub(super) fn run(places: &Places, arguments: &Arguments) -> Result<u8, Failure> {
     match &arguments.verb {
-        Verb::Ls { json } => list(places, *json)?,
+        Verb::Ls(arguments) => list(places, arguments)?,
         Verb::Rm { name } => {
             let bridge = name.clone().unwrap_or_else(|| places.bridge.clone());
             life::remove_network(&Places {
@@ -43,26 +68,30 @@ pub(super) fn run(places: &Places, arguments: &Arguments) -> Result<u8, Failure>
     Ok(0)
 }
 
-fn list(places: &Places, json: bool) -> anyhow::Result<()> {
+fn list(places: &Places, arguments: &List) -> anyhow::Result<()> {
     let networks = life::list_networks(places)?;
-    if json {
+    if arguments.json {
         return output::json(&networks);
     }
-    let rows: Vec<Vec<String>> = networks
-        .iter()
-        .map(|row| {
-            let state = if row.up { "up" } else { "down" };
-            vec![
-                row.network.bridge.clone(),
-                row.network.subnet.to_string(),
-                row.gateway.to_string(),
-                state.to_owned(),
-                row.containers.to_string(),
-            ]
-        })
-        .collect();
-    output::table(
-        &["BRIDGE", "SUBNET", "GATEWAY", "STATE", "CONTAINERS"],
-        &rows,
-    )
+    if arguments.quiet {
+        let names = networks.iter().map(|row| &row.network.bridge);
+        return names.map(String::as_str).try_for_each(output::line);
+    }
+    let usual = ["Name", "Subnet", "Gateway", "State", "Containers"];
+    let rows = networks.iter().map(fields).collect();
+    format::print(arguments.format.as_ref(), &HEADINGS, &usual, rows)
+}
+
+/// A row as templates know it.
+fn fields(row: &NetworkRow) -> Value {
+    json!({
+        "ID": row.network.bridge,
+        "Name": row.network.bridge,
+        "Driver": "bridge",
+        "Scope": "local",
+        "Subnet": row.network.subnet.to_string(),
+        "Gateway": row.gateway.to_string(),
+        "State": if row.up { "up" } else { "down" },
+        "Containers": row.containers.to_string(),
+    })
 }

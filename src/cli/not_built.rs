@@ -5,7 +5,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 /// The flags of `docker run` on Linux that mybox does not take, of other commands some, and what there
 /// is instead.
-const FLAGS: [(&str, &str); 27] = [
+const FLAGS: [(&str, &str); 26] = [
     ("--blkio-weight", ""),
     ("--blkio-weight-device", ""),
     ("--cgroup-parent", ""),
@@ -27,7 +27,6 @@ const FLAGS: [(&str, &str); 27] = [
         "--disable-content-trust",
         "images are checked by digest, and signatures are not looked at",
     ),
-    ("--format", "`--json` prints all there is"),
     (
         "--gpus",
         "`--device` gives a container a device of the host",

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use clap::Args;
 use serde::Serialize;
+use serde_json::{Value, json};
 
+use super::format::{self, Format, Heading};
 use super::output;
 use crate::container::find::{self, Container};
 use crate::container::{ContainerId, Places};
@@ -16,7 +18,10 @@ use crate::life::observe::{self, Sample};
 #[command(after_help = "\
 CPU % is of one processor: 200 % are two processors. Memory is without files in the cache that the
 kernel could drop at once; without a limit it is shown against the machine's. A container in the
-host's network has no traffic of its own.")]
+host's network has no traffic of its own.
+
+--format TEMPLATE prints a line for each, in Go's template language: '{{.Name}} {{.CPUPerc}}';
+`table TEMPLATE` a table with a heading, columns divided by \\t; `json` an object a line.")]
 pub(super) struct Arguments {
     /// Once, after a second
     #[arg(long)]
@@ -24,6 +29,12 @@ pub(super) struct Arguments {
     /// Those too that do not run
     #[arg(short, long)]
     all: bool,
+    /// Each as a template says: '{{.Name}} {{.MemUsage}}', 'table {{.Name}}\t{{.PIDs}}', json
+    #[arg(long, value_name = "TEMPLATE", conflicts_with = "json")]
+    format: Option<Format>,
+    /// Whole ids
+    #[arg(long)]
+    no_trunc: bool,
     /// As JSON: a line for each container and second
     #[arg(long)]
     json: bool,
@@ -31,6 +42,19 @@ pub(super) struct Arguments {
     #[arg(value_name = "CONTAINER")]
     containers: Vec<String>,
 }
+
+/// What `--format` can ask for.
+const HEADINGS: [Heading; 9] = [
+    ("Container", "CONTAINER"),
+    ("ID", "CONTAINER ID"),
+    ("Name", "NAME"),
+    ("CPUPerc", "CPU %"),
+    ("MemUsage", "MEM USAGE / LIMIT"),
+    ("MemPerc", "MEM %"),
+    ("NetIO", "NET I/O"),
+    ("BlockIO", "BLOCK I/O"),
+    ("PIDs", "PIDS"),
+];
 
 /// Between two looks.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -41,11 +65,14 @@ pub(super) fn run(places: &Places, arguments: &Arguments) -> Result<u8, Failure>
     while wanted && output::pause_while_read(PERIOD)? {
         let containers = chosen(places, arguments)?;
         let now = samples(&containers);
+        let mut asked = arguments.containers.iter().cloned();
         let rows: Vec<Row> = containers
             .iter()
             .map(|container| {
                 let id = &container.record.id;
-                Row::of(container, before.get(id), now.get(id))
+                let row = Row::of(container, before.get(id), now.get(id));
+                let asked = asked.next();
+                Row { asked, ..row }
             })
             .collect();
         wanted = output::print_on(text(arguments, &rows)?.as_bytes())? && !arguments.no_stream;
@@ -54,7 +81,7 @@ pub(super) fn run(places: &Places, arguments: &Arguments) -> Result<u8, Failure>
     Ok(0)
 }
 
-/// Those that the user names, else those that run.
+/// Those that the user names, in the same order, else those that run.
 fn chosen(places: &Places, arguments: &Arguments) -> anyhow::Result<Vec<Container>> {
     if !arguments.containers.is_empty() {
         let names = arguments.containers.iter();
@@ -85,6 +112,9 @@ struct Row {
     read: u64,
     written: u64,
     pids: u64,
+    /// What the user calls it.
+    #[serde(skip)]
+    asked: Option<String>,
 }
 
 impl Row {
@@ -112,22 +142,26 @@ impl Row {
             read: usage.read,
             written: usage.written,
             pids: usage.pids,
+            asked: None,
         }
     }
 
-    fn cells(&self) -> Vec<String> {
+    /// As templates know it, with Docker's names.
+    fn fields(&self, whole: bool) -> Value {
         let memory = output::short_binary_size;
         let pair = |a, b| format!("{} / {}", output::decimal_size(a), output::decimal_size(b));
-        vec![
-            self.id.chars().take(12).collect(),
-            self.name.clone(),
-            format!("{:.2}%", self.cpu_percent),
-            format!("{} / {}", memory(self.memory), memory(self.memory_limit)),
-            format!("{:.2}%", self.memory_percent),
-            pair(self.received, self.sent),
-            pair(self.read, self.written),
-            self.pids.to_string(),
-        ]
+        let id = output::id(&self.id, whole);
+        json!({
+            "Container": self.asked.as_deref().unwrap_or(&id),
+            "ID": id,
+            "Name": self.name,
+            "CPUPerc": format!("{:.2}%", self.cpu_percent),
+            "MemUsage": format!("{} / {}", memory(self.memory), memory(self.memory_limit)),
+            "MemPerc": format!("{:.2}%", self.memory_percent),
+            "NetIO": pair(self.received, self.sent),
+            "BlockIO": pair(self.read, self.written),
+            "PIDs": self.pids.to_string(),
+        })
     }
 }
 
@@ -142,22 +176,17 @@ fn text(arguments: &Arguments, rows: &[Row]) -> anyhow::Result<String> {
             .map(|row| Ok(serde_json::to_string(row)? + "\n"));
         return lines.collect();
     }
-    let header = [
-        "CONTAINER ID",
-        "NAME",
-        "CPU %",
-        "MEM USAGE / LIMIT",
-        "MEM %",
-        "NET I/O",
-        "BLOCK I/O",
-        "PIDS",
-    ];
-    let cells: Vec<Vec<String>> = rows.iter().map(Row::cells).collect();
-    let table = output::table_text(&header, &cells);
-    if arguments.no_stream || !rustix::termios::isatty(std::io::stdout()) {
-        return Ok(table);
+    let format = arguments.format.as_ref();
+    let whole = arguments.no_trunc;
+    let fields = rows.iter().map(|row| row.fields(whole)).collect();
+    let usual = HEADINGS.map(|(name, _)| name);
+    // All but the first, which is for templates.
+    let text = format::text(format, &HEADINGS, &usual[1..], fields)?;
+    let is_json = format == Some(&Format::Json);
+    if is_json || arguments.no_stream || !rustix::termios::isatty(std::io::stdout()) {
+        return Ok(text);
     }
     // Over the last one: home, then each line with what was there erased, then what is below.
-    let lines = table.lines().map(|line| format!("{line}\x1b[K\n"));
+    let lines = text.lines().map(|line| format!("{line}\x1b[K\n"));
     Ok(format!("\x1b[H{}\x1b[J", lines.collect::<String>()))
 }

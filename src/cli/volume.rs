@@ -43,7 +43,7 @@ enum Verb {
     /// Show all that is known of volumes, as JSON
     Inspect {
         /// Each as a template says: '{{.Mountpoint}}'
-        #[arg(short, long, value_name = "TEMPLATE")]
+        #[arg(short, long, value_name = "TEMPLATE", value_parser = format::of_object)]
         format: Option<Template>,
         /// Their names
         #[arg(required = true, value_name = "VOLUME")]

@@ -48,6 +48,10 @@ pub struct Info {
     /// mybox and its kernel.
     #[serde(flatten)]
     pub versions: Versions,
+    /// The host's name.
+    pub name: String,
+    /// The distribution, as os-release(5) has it.
+    pub operating_system: String,
     /// Processors.
     pub cpus: usize,
     /// Bytes of memory.
@@ -77,6 +81,8 @@ pub struct CgroupInfo {
     pub version: &'static str,
     /// By the kernel's names.
     pub controllers: BTreeSet<String>,
+    /// Whether swap is counted, and can be limited.
+    pub swap: bool,
 }
 
 /// Where images and containers are.
@@ -168,6 +174,11 @@ pub fn info(places: &Places) -> Result<Info> {
     let layers = survey.objects.keys();
     let mut info = Info {
         versions: versions(places),
+        name: rustix::system::uname()
+            .nodename()
+            .to_string_lossy()
+            .into_owned(),
+        operating_system: operating_system(),
         cpus: std::thread::available_parallelism().map_or(1, usize::from),
         memory: memory_of_host(),
         cgroup: cgroup_info(&cgroup::Host::detect()?),
@@ -200,7 +211,23 @@ fn cgroup_info(host: &cgroup::Host) -> CgroupInfo {
             .filter(|name| !name.contains('='))
             .cloned()
             .collect(),
+        swap: host.counts_swap(),
     }
+}
+
+/// The first of these that is there counts, as os-release(5) says.
+fn operating_system() -> String {
+    let files = ["/etc/os-release", "/usr/lib/os-release"];
+    let text = files.into_iter().find_map(|it| fs::read_to_string(it).ok());
+    pretty_name(&text.unwrap_or_default())
+        .unwrap_or("Linux")
+        .to_owned()
+}
+
+fn pretty_name(text: &str) -> Option<&str> {
+    let mut lines = text.lines();
+    let value = lines.find_map(|line| line.strip_prefix("PRETTY_NAME="))?;
+    Some(value.trim().trim_matches(['"', '\'']))
 }
 
 fn storage(places: &Places, used_by_images: u64) -> Result<Storage> {
@@ -349,4 +376,17 @@ fn warnings(info: &Info) -> Vec<String> {
         warnings.push("you are not root: no container can be run".to_owned());
     }
     warnings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_of_a_distribution_stands_in_quotes_or_not() {
+        let text = "NAME=x\nPRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\n";
+        assert_eq!(pretty_name(text), Some("Debian GNU/Linux 12 (bookworm)"));
+        assert_eq!(pretty_name("PRETTY_NAME=Void\n"), Some("Void"));
+        assert_eq!(pretty_name("NAME=x\n"), None);
+    }
 }

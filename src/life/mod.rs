@@ -74,7 +74,7 @@ use stdio::Stdio;
 use supervise::Life;
 use teardown::Seen;
 
-pub use network::{list_networks, remove_network, restore as restore_network};
+pub use network::{NetworkRow, list_networks, remove_network, restore as restore_network};
 
 /// Why a run failed before or beside its command.
 #[derive(Debug)]

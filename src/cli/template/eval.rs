@@ -5,6 +5,7 @@ use std::cmp::Ordering;
 use anyhow::{Result, anyhow, bail};
 use serde_json::{Map, Value};
 
+use super::Names;
 use super::parse::{Base, Command, Node, Operand, Pipeline, Range};
 
 /// What can be called: Go's functions, then those of Docker.
@@ -64,8 +65,9 @@ impl Function {
     }
 }
 
-pub(super) fn render(nodes: &[Node], object: &Value) -> Result<String> {
+pub(super) fn render(nodes: &[Node], object: &Value, names: Names) -> Result<String> {
     let mut evaluation = Evaluation {
+        names,
         variables: vec![("$".to_owned(), object.clone())],
         text: String::new(),
     };
@@ -74,6 +76,7 @@ pub(super) fn render(nodes: &[Node], object: &Value) -> Result<String> {
 }
 
 struct Evaluation {
+    names: Names,
     /// The latest last.
     variables: Vec<(String, Value)>,
     text: String,
@@ -184,6 +187,7 @@ impl Evaluation {
                 found.1.clone()
             }
         };
+        let field = |value, name: &String| field(value, name, self.names);
         operand.fields.iter().try_fold(base, field)
     }
 
@@ -213,11 +217,16 @@ impl Evaluation {
     }
 }
 
-fn field(value: Value, name: &String) -> Result<Value> {
+fn field(value: Value, name: &str, names: Names) -> Result<Value> {
     let Value::Object(mut fields) = value else {
         bail!("`{name}` of {}", kind(&value));
     };
-    fields.remove(name).ok_or_else(|| {
+    let other = names.iter().find(|(in_template, _)| *in_template == name);
+    let found = match fields.remove(name) {
+        None => other.and_then(|(_, in_json)| fields.remove(*in_json)),
+        found => found,
+    };
+    found.ok_or_else(|| {
         let names: Vec<&str> = fields.keys().map(String::as_str).collect();
         anyhow!("no field `{name}`; there are {}", names.join(", "))
     })

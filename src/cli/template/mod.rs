@@ -13,6 +13,9 @@ use serde_json::Value;
 
 use parse::Node;
 
+/// Names of fields in templates, each with that in JSON.
+pub(super) type Names = &'static [(&'static str, &'static str)];
+
 /// A template that was understood.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Template {
@@ -22,7 +25,18 @@ pub(super) struct Template {
 impl Template {
     /// What it says of one object.
     pub(super) fn render(&self, object: &Value) -> anyhow::Result<String> {
-        eval::render(&self.nodes, object)
+        self.render_named(object, &[])
+    }
+
+    /// The same, of an object some of whose fields have other names in templates than in JSON, as Go's
+    /// structs do.
+    pub(super) fn render_named(&self, object: &Value, names: Names) -> anyhow::Result<String> {
+        eval::render(&self.nodes, object, names)
+    }
+
+    /// Whether that is the object itself, as JSON.
+    pub(super) fn is_json(&self) -> bool {
+        parse::parse("{{json .}}").is_ok_and(|nodes| nodes == self.nodes)
     }
 }
 
@@ -125,6 +139,22 @@ mod tests {
         ] {
             assert_eq!(rendered(text), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn fields_have_their_names_in_go_beside_those_in_json() {
+        let names: Names = &[("Label", "Name"), ("IPAddress", "IP")];
+        for (text, expected) in [
+            ("{{.Label}} {{.Name}}", "web web"),
+            ("{{range .Net}}{{.IPAddress}} {{end}}", "10.0.0.1 10.0.0.2 "),
+            ("{{json .Net.a}}", r#"{"IP":"10.0.0.1"}"#),
+        ] {
+            let template: Template = text.parse().expect(text);
+            assert_eq!(template.render_named(&object(), names).unwrap(), expected);
+        }
+        let template: Template = "{{.Label.IP}}".parse().unwrap();
+        assert!(template.render_named(&object(), names).is_err());
+        assert!(template.render(&object()).is_err());
     }
 
     #[test]

@@ -192,6 +192,13 @@ pub struct Hierarchy {
 }
 
 impl Hierarchy {
+    fn swap_file(&self) -> &'static str {
+        match self.version {
+            Version::V1 => "memory.memsw.limit_in_bytes",
+            Version::V2 => "memory.swap.max",
+        }
+    }
+
     /// Whether its mount point shows a cgroup file system: elsewhere, directories and files of the
     /// same names could be made, and would limit nothing.
     fn is_visible(&self) -> bool {
@@ -280,6 +287,21 @@ impl Host {
                 .iter()
                 .any(|name| name == controller.name())
         })
+    }
+
+    /// Whether it counts swap, and can limit it: a kernel can be told not to. No root group has
+    /// such a file on v2, so others are asked too.
+    pub fn counts_swap(&self) -> bool {
+        let Some(hierarchy) = self.hierarchy_of(Controller::Memory) else {
+            return false;
+        };
+        let below = fs::read_dir(&hierarchy.mount)
+            .into_iter()
+            .flatten()
+            .flatten();
+        let groups = [hierarchy.own.clone()];
+        let mut groups = groups.into_iter().chain(below.map(|entry| entry.path()));
+        groups.any(|group| group.join(hierarchy.swap_file()).exists())
     }
 
     /// The group that a container `name` with these limits gets: where it lies, not yet made.
