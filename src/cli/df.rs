@@ -31,7 +31,7 @@ back now, compressed what `mybox gc --compressed` would give back beyond that. W
 objects, a list of {kind, digest, bytes, images}, and containerList, a list of {name,
 running, bytes}.
 
---format TEMPLATE prints a line for each kind, in Go's template language: '{{.Type}} {{.Reclaimable}}';
+--format TEMPLATE prints a line for each kind, in Go's template language: '{{.Type}} {{.Size}}';
 `table TEMPLATE` a table with a heading, columns divided by \\t; `json` an object a line.")]
 pub(super) struct Arguments {
     /// Every object and container by itself, too

@@ -16,8 +16,8 @@ use crate::life::info::{self, Info, Versions};
 #[command(after_help = "\
 What a user should do something about is a note on standard error, and with --json in `warnings`.
 
---format takes Go's template language. It knows mybox's own fields, those of --json, which begin with a
-small letter, and those of Docker under their names there.")]
+--format takes Go's template language. It knows mybox's own fields, those of --json, which begin
+with a small letter, and those of Docker under their names there.")]
 pub(super) struct Arguments {
     /// As a template says: '{{.ServerVersion}} {{.CgroupVersion}}', '{{json .Warnings}}', json
     #[arg(short, long, value_name = "TEMPLATE", conflicts_with = "json")]
@@ -30,8 +30,8 @@ pub(super) struct Arguments {
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
---format takes Go's template language. Docker's fields, which are those of a client and a server, are
-both mybox's: there is no server.")]
+--format takes Go's template language. Docker's fields, which are those of a client and a server,
+are both mybox's: there is no server.")]
 pub(super) struct VersionArguments {
     /// As a template says: '{{.Server.Version}}', json
     #[arg(short, long, value_name = "TEMPLATE", conflicts_with = "json")]
