@@ -11,7 +11,65 @@ use crate::life::attach::{self, Left, Options};
 use crate::life::wait;
 
 /// As Docker has them.
-pub(super) const DETACH_KEYS: &str = "ctrl-p,ctrl-q";
+const DETACH_KEYS: &str = "ctrl-p,ctrl-q";
+
+/// How whoever stays at a container may leave it.
+#[derive(Debug, Args)]
+pub(super) struct LeaveArguments {
+    /// Whether signals go to the container: true or false [default: true]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true)]
+    #[arg(default_missing_value = "true", action = clap::ArgAction::Set)]
+    sig_proxy: Option<bool>,
+    #[command(flatten)]
+    keys: KeysArgument,
+}
+
+/// What leaves a container, typed at a terminal.
+#[derive(Debug, Args)]
+pub(super) struct KeysArgument {
+    /// The keys that leave the container and let it run [default: ctrl-p,ctrl-q]
+    #[arg(long, value_name = "KEYS")]
+    detach_keys: Option<String>,
+}
+
+impl LeaveArguments {
+    /// The flag that was given, if one was.
+    pub(super) fn given(&self) -> Option<&'static str> {
+        match (self.sig_proxy, &self.keys.detach_keys) {
+            (Some(_), _) => Some("--sig-proxy"),
+            (None, Some(_)) => Some("--detach-keys"),
+            (None, None) => None,
+        }
+    }
+
+    /// With nothing typed.
+    pub(super) fn options(&self) -> anyhow::Result<Options> {
+        Ok(Options {
+            signals: self.sig_proxy.unwrap_or(true),
+            ..self.keys.options()?
+        })
+    }
+}
+
+impl KeysArgument {
+    /// With nothing typed, and signals passed on.
+    pub(super) fn options(&self) -> anyhow::Result<Options> {
+        let keys = self.detach_keys.as_deref().unwrap_or(DETACH_KEYS);
+        Ok(Options {
+            input: false,
+            signals: true,
+            detach_keys: attach::parse_keys(keys)?,
+        })
+    }
+}
+
+/// The exit code of whoever has left a container; of a signal, a shell's.
+pub(super) fn code_of(left: Left) -> u8 {
+    match left {
+        Left::Signalled(number) => u8::try_from(128 + number).unwrap_or(u8::MAX),
+        Left::Ended | Left::Detached | Left::Unread => 0,
+    }
+}
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -23,13 +81,8 @@ pub(super) struct Arguments {
     /// Type nothing to it
     #[arg(long)]
     no_stdin: bool,
-    /// Whether signals go to the container: true or false
-    #[arg(long, value_name = "BOOL", default_value_t = true, num_args = 0..=1)]
-    #[arg(default_missing_value = "true", action = clap::ArgAction::Set, require_equals = true)]
-    sig_proxy: bool,
-    /// The keys that leave it, as ctrl-p,ctrl-q
-    #[arg(long, value_name = "KEYS", default_value = DETACH_KEYS)]
-    detach_keys: String,
+    #[command(flatten)]
+    leave: LeaveArguments,
     /// Name, id, or the beginning of an id
     container: String,
 }
@@ -40,8 +93,7 @@ pub(super) fn run(places: &Places, arguments: &Arguments) -> Result<u8, Failure>
     let mut reader = attach::from_now_on(places, &container)?;
     let options = Options {
         input: !arguments.no_stdin,
-        signals: arguments.sig_proxy,
-        detach_keys: attach::parse_keys(&arguments.detach_keys)?,
+        ..arguments.leave.options()?
     };
     stay(places, container, &mut reader, &options)
 }
@@ -56,7 +108,7 @@ pub(super) fn stay(
     let of_its_end = container.clone();
     match attach::attach(places, container, reader, options, &mut |frame| show(frame))? {
         Left::Ended => Ok(wait::wait(places, of_its_end)?),
-        Left::Detached | Left::Unread => Ok(0),
+        left => Ok(code_of(left)),
     }
 }
 

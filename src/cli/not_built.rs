@@ -5,7 +5,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 /// The flags of `docker run` on Linux that mybox does not take, of other commands some, and what there
 /// is instead.
-const FLAGS: [(&str, &str); 26] = [
+const FLAGS: [(&str, &str); 24] = [
     ("--blkio-weight", ""),
     ("--blkio-weight-device", ""),
     ("--cgroup-parent", ""),
@@ -15,10 +15,6 @@ const FLAGS: [(&str, &str); 26] = [
     ),
     ("--cpu-rt-period", ""),
     ("--cpu-rt-runtime", ""),
-    (
-        "--detach-keys",
-        "only `mybox attach` and `mybox start -ai` can be left: `run -dit`, then `attach --detach-keys`",
-    ),
     ("--device-read-bps", ""),
     ("--device-read-iops", ""),
     ("--device-write-bps", ""),
@@ -43,7 +39,6 @@ const FLAGS: [(&str, &str); 26] = [
     ("--net-alias", ""),
     ("--oom-kill-disable", ""),
     ("--runtime", "mybox launches containers itself"),
-    ("--sig-proxy", "signals always reach the command"),
     ("--size", "`mybox df` tells what is on the disk"),
     ("--storage-opt", ""),
     ("--volume-driver", "volumes are directories of this host"),

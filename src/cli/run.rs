@@ -10,6 +10,7 @@ use anyhow::{Context, bail, ensure};
 use clap::Args;
 use mybox_store::{Image, Platform, Store};
 
+use super::attach::{LeaveArguments, code_of};
 use super::health::HealthArguments;
 use super::isolation::IsolationArguments;
 use super::layer_form::LayerFormArgument;
@@ -21,12 +22,15 @@ use super::progress::{self, Display, Style};
 use super::sharing::{self, SharingArguments};
 use super::{env_file, output, values};
 use crate::container::events::{self, Event};
+use crate::container::log::Stream;
 use crate::container::port::{Port, Publish};
-use crate::container::{ContainerId, Places, RestartPolicy};
+use crate::container::{ContainerId, Ending, Places, RestartPolicy};
 use crate::error::Failure;
 use crate::kernel::cgroup::{Limits, Swap};
 use crate::kernel::process;
+use crate::life::attach::Options;
 use crate::life::detach::{self, Detached};
+use crate::life::foreground::{self, Listeners, Stayed};
 use crate::life::pull::{self, PullPolicy};
 use crate::life::{self, recover, volumes_from};
 use crate::net::names::HostEntry;
@@ -63,6 +67,8 @@ pub(super) struct Arguments {
     /// Only these of its streams, without -d: stdin, stdout, stderr; what it writes to others is lost
     #[arg(short, long, value_name = "STREAM", value_parser = values::standard_stream)]
     attach: Vec<StandardStream>,
+    #[command(flatten)]
+    leave: LeaveArguments,
     /// Put a small init at pid 1 that reaps and passes signals on
     #[arg(long)]
     init: bool,
@@ -192,12 +198,12 @@ pub(super) struct Arguments {
 
 /// Runs the container; the answer is its exit code.
 pub(super) fn run(places: &Places, arguments: Arguments) -> Result<u8, Failure> {
-    let own = |error| Failure::with_code(125, error);
     let dry_run = arguments.dry_run;
     let (policy, platform) = (arguments.pull, arguments.platform.clone());
     let layer_form = arguments.layer_form;
     let cid_file = arguments.cidfile.clone();
     attach_fits(&arguments).map_err(own)?;
+    let leave = arguments.leave.options().map_err(own)?;
     let mut request = request(arguments).map_err(own)?;
     if dry_run {
         volumes_from::add(places, &mut request).map_err(own)?;
@@ -221,11 +227,44 @@ pub(super) fn run(places: &Places, arguments: Arguments) -> Result<u8, Failure> 
         bring_image(places, &store, &request.image, policy, platform.clone()).map_err(own)?;
     request.image = name;
     bring_mounts(places, &store, &mut request, policy, platform).map_err(own)?;
-    let failed = |failed: life::RunFailed| Failure::with_code(failed.code, failed.error);
-    let mut note = |text: &str| output::note(text);
+    let options = Options {
+        input: request.is_attached(StandardStream::Input),
+        ..leave
+    };
+    let ground = Ground {
+        places,
+        store: &store,
+        image: &image,
+        request: &request,
+    };
     if request.detach {
-        let detached = detach::run(places, &store, &image, &request, &mut note).map_err(failed)?;
-        return match detached {
+        ground.run_in_background(cid_file)
+    } else if foreground::can_be_left(&request, &options) {
+        ground.run_with_a_monitor(&options, cid_file)
+    } else {
+        ground.run_here(cid_file)
+    }
+}
+
+/// All that a container is made from.
+struct Ground<'a> {
+    places: &'a Places,
+    store: &'a Store,
+    image: &'a Image,
+    request: &'a RunRequest,
+}
+
+impl Ground<'_> {
+    fn run_in_background(&self, cid_file: Option<CidFile>) -> Result<u8, Failure> {
+        let Self {
+            places,
+            store,
+            image,
+            request,
+        } = self;
+        let mut note = |text: &str| output::note(text);
+        let detached = detach::run(places, store, image, request, &mut note).map_err(run_failed)?;
+        match detached {
             Detached::Failed(code) => Ok(code),
             Detached::Started(id) => {
                 cid_file
@@ -234,37 +273,110 @@ pub(super) fn run(places: &Places, arguments: Arguments) -> Result<u8, Failure> 
                 output::line(id.as_str()).map_err(own)?;
                 Ok(0)
             }
+        }
+    }
+
+    /// In the foreground, and so that it can be left.
+    fn run_with_a_monitor(
+        &self,
+        options: &Options,
+        cid_file: Option<CidFile>,
+    ) -> Result<u8, Failure> {
+        let Self {
+            places,
+            store,
+            image,
+            request,
+        } = self;
+        let shows_nothing = request.attaches_input_only();
+        let mut begun = |id: &ContainerId| {
+            if let Some(file) = &cid_file {
+                file.write(id)?;
+            }
+            if shows_nothing {
+                output::line(id.as_str())?;
+            }
+            Ok(())
         };
+        // That nobody reads it is for the container to notice, if anybody: it runs on.
+        let mut show = |stream, bytes: &[u8]| {
+            let is_read = match stream {
+                Stream::Stdout if request.is_attached(StandardStream::Output) => {
+                    output::print_on(bytes)
+                }
+                Stream::Stderr if request.is_attached(StandardStream::Error) => {
+                    output::print_on_stderr(bytes)
+                }
+                _ => Ok(true),
+            };
+            is_read.map(drop)
+        };
+        let mut note = |text: &str| output::note(text);
+        let listeners = Listeners {
+            note: &mut note,
+            begun: &mut begun,
+            show: &mut show,
+        };
+        let stayed = foreground::run(places, store, image, request, options, listeners);
+        let code = match stayed.map_err(run_failed)? {
+            Stayed::NeverStarted(code) => return Ok(code),
+            Stayed::Ended(_) if shows_nothing => 0,
+            Stayed::Ended(ending) => {
+                report_out_of_memory(ending, request.limits.memory);
+                ending.code
+            }
+            Stayed::Left(left) => code_of(left),
+        };
+        if let Some(file) = cid_file {
+            file.stay();
+        }
+        Ok(code)
     }
-    let mut started = |id: &ContainerId| match &cid_file {
-        Some(file) => file.write(id),
-        None => Ok(()),
-    };
-    let ending = life::run(places, &store, &image, &request, &mut note, &mut started);
-    let ending = ending.map_err(failed)?;
-    if let Some(file) = cid_file {
-        file.stay();
+
+    /// In the foreground, by this process.
+    fn run_here(&self, cid_file: Option<CidFile>) -> Result<u8, Failure> {
+        let Self {
+            places,
+            store,
+            image,
+            request,
+        } = self;
+        let mut begun = |id: &ContainerId| match &cid_file {
+            Some(file) => file.write(id),
+            None => Ok(()),
+        };
+        let mut note = |text: &str| output::note(text);
+        let ending = life::run(places, store, image, request, &mut note, &mut begun);
+        let ending = ending.map_err(run_failed)?;
+        if let Some(file) = cid_file {
+            file.stay();
+        }
+        report_out_of_memory(ending, request.limits.memory);
+        Ok(ending.code)
     }
-    if ending.out_of_memory {
-        report_out_of_memory(ending.code, request.limits.memory);
-    }
-    Ok(ending.code)
 }
 
-/// Where nothing is shown there would be nothing to stay for.
+/// A failure of mybox's own.
+fn own(error: anyhow::Error) -> Failure {
+    Failure::with_code(125, error)
+}
+
+fn run_failed(failed: life::RunFailed) -> Failure {
+    Failure::with_code(failed.code, failed.error)
+}
+
+/// Flags about the streams that do not go together.
 fn attach_fits(arguments: &Arguments) -> anyhow::Result<()> {
     let attach = &arguments.attach;
-    let shows = |stream| attach.contains(&stream);
     ensure!(
         attach.is_empty() || !arguments.detach,
         "--attach does not go with --detach"
     );
+    if let (Some(flag), true) = (arguments.leave.given(), arguments.detach) {
+        bail!("{flag} does not go with --detach: whoever attaches later says how to leave");
+    }
     ensure!(
-        attach.is_empty() || shows(StandardStream::Output) || shows(StandardStream::Error),
-        "--attach of standard input alone is not built yet: attach an output too"
-    );
-    ensure!(
-        attach.is_empty() || !arguments.tty || shows(StandardStream::Output),
+        attach.is_empty() || !arguments.tty || attach.contains(&StandardStream::Output),
         "all that is written to a terminal is standard output: attach that with --tty"
     );
     Ok(())
@@ -272,9 +384,13 @@ fn attach_fits(arguments: &Arguments) -> anyhow::Result<()> {
 
 /// Makes the container and does not start it.
 pub(super) fn create(places: &Places, arguments: Arguments) -> Result<u8, Failure> {
-    if arguments.detach || arguments.dry_run {
-        let error =
-            anyhow::anyhow!("create starts nothing: it takes neither --detach nor --dry-run");
+    let of_run = [
+        (arguments.detach, "--detach"),
+        (arguments.dry_run, "--dry-run"),
+    ];
+    let of_run = of_run.iter().find(|(given, _)| *given);
+    if let Some(flag) = of_run.map(|(_, flag)| *flag).or(arguments.leave.given()) {
+        let error = anyhow::anyhow!("create starts nothing: it does not take {flag}");
         return Err(Failure::with_code(2, error));
     }
     let (policy, platform) = (arguments.pull, arguments.platform.clone());
@@ -381,15 +497,18 @@ fn bring_mounts(
 }
 
 /// 137 alone would leave the user guessing who sent SIGKILL.
-fn report_out_of_memory(code: u8, limit: Option<u64>) {
+fn report_out_of_memory(ending: Ending, limit: Option<u64>) {
     let limit = limit.map(|bytes| format!(" (limit {})", output::binary_size(bytes)));
     let limit = limit.unwrap_or_default();
-    if code == 137 {
-        eprintln!("killed: out of memory{limit}");
-    } else {
-        output::note(&format!(
+    match ending {
+        Ending {
+            out_of_memory: false,
+            ..
+        } => {}
+        Ending { code: 137, .. } => eprintln!("killed: out of memory{limit}"),
+        _ => output::note(&format!(
             "a process of the container was killed: out of memory{limit}"
-        ));
+        )),
     }
 }
 

@@ -4,6 +4,7 @@ use anyhow::Context;
 use clap::Args;
 use mybox_store::Store;
 
+use super::attach::KeysArgument;
 use super::each::{self, Outcome};
 use super::output;
 use crate::container::find::{self, State};
@@ -26,6 +27,8 @@ pub(super) struct Arguments {
     /// With --attach: type to it
     #[arg(short, long, requires = "attach")]
     interactive: bool,
+    #[command(flatten)]
+    keys: KeysArgument,
     /// Names, ids, or the beginnings of ids
     #[arg(required_unless_present = "all", value_name = "CONTAINER")]
     containers: Vec<String>,
@@ -37,7 +40,11 @@ pub(super) fn run(places: &Places, arguments: &Arguments) -> Result<u8, Failure>
             let error = anyhow::anyhow!("one can be attached to one container only");
             return Err(Failure::with_code(2, error));
         };
-        return start_and_stay(places, name, arguments.interactive);
+        let options = attach::Options {
+            input: arguments.interactive,
+            ..arguments.keys.options()?
+        };
+        return start_and_stay(places, name, &options);
     }
     let names = if arguments.all {
         wanted(places)?
@@ -53,7 +60,7 @@ pub(super) fn run(places: &Places, arguments: &Arguments) -> Result<u8, Failure>
 }
 
 /// The log is opened first: nothing that the container writes is missed.
-fn start_and_stay(places: &Places, name: &str, interactive: bool) -> Result<u8, Failure> {
+fn start_and_stay(places: &Places, name: &str, options: &attach::Options) -> Result<u8, Failure> {
     let container = find::one(places, name)?;
     let id = container.record.id.clone();
     let mut reader = attach::from_now_on(places, &container)?;
@@ -63,12 +70,7 @@ fn start_and_stay(places: &Places, name: &str, interactive: bool) -> Result<u8, 
     }
     let container = find::again(places, &id)?;
     let container = container.with_context(|| format!("container {name} has been removed"))?;
-    let options = attach::Options {
-        input: interactive,
-        signals: true,
-        detach_keys: attach::parse_keys(super::attach::DETACH_KEYS)?,
-    };
-    super::attach::stay(places, container, &mut reader, &options)
+    super::attach::stay(places, container, &mut reader, options)
 }
 
 /// The names of those that are to run and do not.

@@ -101,6 +101,18 @@ fn address(directory: BorrowedFd<'_>, name: &str) -> Result<SocketAddrUnix> {
 impl End {
     /// Sends one message, with at most one descriptor. A peer that is gone is EPIPE, no signal.
     pub fn send(&self, bytes: &[u8], fd: Option<BorrowedFd<'_>>) -> Result<()> {
+        self.send_with(bytes, fd, SendFlags::empty())
+    }
+
+    /// The same without waiting for room, and without a descriptor; `false` if there is none.
+    pub fn try_send(&self, bytes: &[u8]) -> Result<bool> {
+        match self.send_with(bytes, None, SendFlags::DONTWAIT) {
+            Err(error) if error.is(nix::errno::Errno::EAGAIN) => Ok(false),
+            sent => sent.map(|()| true),
+        }
+    }
+
+    fn send_with(&self, bytes: &[u8], fd: Option<BorrowedFd<'_>>, flags: SendFlags) -> Result<()> {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = SendAncillaryBuffer::new(&mut space);
         let fds = fd.map(|fd| [fd]);
@@ -111,10 +123,15 @@ impl End {
             &self.0,
             &[IoSlice::new(bytes)],
             &mut control,
-            SendFlags::NOSIGNAL,
+            SendFlags::NOSIGNAL | flags,
         )
         .on("send to", "other side")?;
         Ok(())
+    }
+
+    /// An end that this process was executed with.
+    pub fn inherited(socket: OwnedFd) -> Self {
+        Self(socket)
     }
 
     /// Waits for one message; `None` when the other end is closed and nothing is left to read.

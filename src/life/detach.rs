@@ -27,7 +27,7 @@ use crate::container::events::{self, Event};
 use crate::container::{Claim, ContainerId, Places, Record};
 use crate::kernel::process::{self, Side, SingleThreaded};
 use crate::kernel::socket::{self, End, Listener};
-use crate::plan::RunRequest;
+use crate::plan::{RunRequest, StandardStream};
 
 /// What became of a start.
 #[derive(Debug)]
@@ -52,7 +52,44 @@ pub fn run(
         image,
         request,
     };
-    in_a_child(|command| start_here(asked, Who::New, Some(command), note))
+    let started = in_a_child(|command| start_here(asked, Who::New, Command::Gone(command), note))?;
+    Ok(started.without_link())
+}
+
+/// Runs a new container for a command that stays at it; the link to its monitor, which tells what it
+/// writes.
+pub(super) fn run_linked(
+    asked: Asked<'_>,
+    note: &mut dyn FnMut(&str),
+) -> Result<Started, RunFailed> {
+    in_a_child(|command| start_here(asked, Who::New, Command::Stays(command), note))
+}
+
+/// What became of a start, for the command that asked for it.
+pub(super) enum Started {
+    /// The command was executed. The link leads to the monitor, if that is to have one.
+    Running(ContainerId, End),
+    /// It was not; why has been told. This is the exit code.
+    Failed(u8),
+}
+
+impl Started {
+    fn without_link(self) -> Detached {
+        match self {
+            Self::Running(id, _) => Detached::Started(id),
+            Self::Failed(code) => Detached::Failed(code),
+        }
+    }
+}
+
+/// The command on whose behalf a container is started.
+enum Command {
+    /// It waits until the container runs.
+    Gone(End),
+    /// It stays at the container.
+    Stays(End),
+    /// There is none: a monitor starts its container again.
+    None,
 }
 
 /// Starts a container that is there.
@@ -70,7 +107,8 @@ pub fn start(
         request: &request,
     };
     let who = Who::There(record.id.clone(), record.name.clone());
-    in_a_child(|command| start_here(asked, who, Some(command), note))
+    let started = in_a_child(|command| start_here(asked, who, Command::Gone(command), note))?;
+    Ok(started.without_link())
 }
 
 /// Starts a container again whose monitor we are.
@@ -88,7 +126,7 @@ pub(super) fn again(
         request: &request,
     };
     let who = Who::Claimed(claim, record.name.clone());
-    start_here(asked, who, None, &mut |_| {})
+    start_here(asked, who, Command::None, &mut |_| {})
 }
 
 /// The image and the request of a container.
@@ -102,15 +140,15 @@ fn made_of(places: &Places, store: &Store, record: &Record) -> anyhow::Result<(I
 
 /// Forks; the child does it, and never comes back unless it failed.
 fn in_a_child(
-    start: impl FnOnce(&End) -> Result<Infallible, RunFailed>,
-) -> Result<Detached, RunFailed> {
+    start: impl FnOnce(End) -> Result<Infallible, RunFailed>,
+) -> Result<Started, RunFailed> {
     let proof = SingleThreaded::check()?;
     let (ours, childs) = socket::pair()?;
     match process::clone_child(&proof, 0, None)? {
         Side::Child => {
             drop(ours);
             rustix::process::setsid().context("start a session")?;
-            match start(&childs)? {}
+            match start(childs)? {}
         }
         Side::Parent(child) => {
             drop(childs);
@@ -118,9 +156,9 @@ fn in_a_child(
                 Some(message) => {
                     let id = String::from_utf8_lossy(&message.bytes);
                     let id = ContainerId::parse(&id).context("read the id of the container")?;
-                    Ok(Detached::Started(id))
+                    Ok(Started::Running(id, ours))
                 }
-                None => Ok(Detached::Failed(told(&child.wait()?))),
+                None => Ok(Started::Failed(told(&child.wait()?))),
             }
         }
     }
@@ -138,13 +176,15 @@ fn told(ended: &process::Ended) -> u8 {
 fn start_here(
     asked: Asked<'_>,
     who: Who,
-    command: Option<&End>,
+    command: Command,
     note: &mut dyn FnMut(&str),
 ) -> Result<Infallible, RunFailed> {
     let mut stdio = if asked.request.terminal {
         Stdio::Terminal
     } else {
-        Stdio::Pipes(Pipes::new(asked.request.interactive)?)
+        let is_typed_to = matches!(command, Command::Stays(_))
+            && asked.request.is_attached(StandardStream::Input);
+        Stdio::Pipes(Pipes::new(asked.request.interactive || is_typed_to)?)
     };
     let Up {
         claim,
@@ -172,18 +212,27 @@ fn start_here(
     let mut held: Vec<OwnedFd> = layers.collect();
     held.extend(mounts.into_descriptors());
     held.extend(ports.into_descriptors());
+    let caller = match command {
+        Command::None => None,
+        Command::Gone(end) => {
+            // Whoever does not wait for it any more has gone.
+            let _ = end.send(record.id.as_str().as_bytes(), None);
+            None
+        }
+        Command::Stays(end) => {
+            end.send(record.id.as_str().as_bytes(), None)?;
+            Some(end)
+        }
+    };
     let handover = Handover {
         claim,
         child,
         streams,
         listener,
+        caller,
         // As Docker has it: what was run in the background reads on.
         input_ends: !asked.request.detach,
         held,
     };
-    if let Some(command) = command {
-        // Whoever does not wait for it any more has gone.
-        let _ = command.send(record.id.as_str().as_bytes(), None);
-    }
     Ok(monitor::become_monitor(asked.places, handover)?)
 }

@@ -23,6 +23,7 @@ pub mod copy;
 pub mod create;
 pub mod detach;
 pub mod exec;
+pub mod foreground;
 pub mod info;
 pub mod layer_form;
 pub mod logs;

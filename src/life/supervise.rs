@@ -404,7 +404,7 @@ pub(super) fn failed_to_start(failed: Failed) -> RunFailed {
 }
 
 /// Whether a process without a handler ends of it (signal(7)).
-fn ends_by_default(number: i32) -> bool {
+pub(super) fn ends_by_default(number: i32) -> bool {
     !matches!(
         number,
         libc::SIGCHLD

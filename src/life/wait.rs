@@ -30,7 +30,19 @@ pub fn wait(places: &Places, container: Container) -> Result<u8> {
         }
         now = find::again(places, &id)?;
     }
-    match told(places, &id)? {
+    told_of(places, &id, &name)
+}
+
+/// The same for a container that may have gone already.
+pub(super) fn wait_for(places: &Places, id: &ContainerId) -> Result<u8> {
+    match find::again(places, id)? {
+        Some(container) => wait(places, container),
+        None => told_of(places, id, id.short()),
+    }
+}
+
+fn told_of(places: &Places, id: &ContainerId, name: &str) -> Result<u8> {
+    match told(places, id)? {
         Some(code) => Ok(code),
         None => bail!("container {name} was removed, and nothing tells its exit code"),
     }

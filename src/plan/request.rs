@@ -319,6 +319,11 @@ impl RunRequest {
         self.attach.is_empty() || self.attach.contains(&stream)
     }
 
+    /// Whether standard input is all that leads there: nothing is shown.
+    pub fn attaches_input_only(&self) -> bool {
+        self.attach.iter().eq([&StandardStream::Input])
+    }
+
     /// Refuses flags about what is not the container's own.
     fn check_shared(&self) -> Result<(), Error> {
         let conflict = |text: String| Err(Error::Conflict(text));

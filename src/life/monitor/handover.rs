@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::container::{Claim, ContainerId, Places};
 use crate::kernel::process::{self, Child};
 use crate::kernel::raw;
-use crate::kernel::socket::Listener;
+use crate::kernel::socket::{End, Listener};
 
 const VARIABLE: &str = "MYBOX_HANDOVER";
 const ROLE: &str = "monitor";
@@ -27,6 +27,8 @@ pub(in crate::life) struct Handover {
     pub(in crate::life) streams: Streams,
     /// Where those connect who attach to it: there before anybody is told that it runs.
     pub(in crate::life) listener: Listener,
+    /// Whoever ran it in the foreground, if they stay.
+    pub(in crate::life) caller: Option<End>,
     /// Whether it reads the end of what whoever is attached types.
     pub(in crate::life) input_ends: bool,
     /// What is to stay open as long as it runs.
@@ -55,6 +57,7 @@ struct Numbers {
     streams: Vec<RawFd>,
     terminal: bool,
     listener: RawFd,
+    caller: Option<RawFd>,
     input_ends: bool,
     held: Vec<RawFd>,
 }
@@ -72,6 +75,7 @@ pub(in crate::life) fn become_monitor(places: &Places, handover: Handover) -> Re
         child,
         streams,
         listener,
+        caller,
         input_ends,
         held,
     } = handover;
@@ -92,6 +96,7 @@ pub(in crate::life) fn become_monitor(places: &Places, handover: Handover) -> Re
         streams: streams.iter().map(keep).collect::<Result<_>>()?,
         terminal,
         listener: keep(&listener)?,
+        caller: caller.as_ref().map(keep).transpose()?,
         input_ends,
         held: held.iter().map(keep).collect::<Result<_>>()?,
     };
@@ -151,6 +156,10 @@ pub(super) fn receive() -> Result<(Places, Handover)> {
         },
         streams,
         listener: Listener::inherited(inherited(numbers.listener)?),
+        caller: numbers
+            .caller
+            .map(|number| inherited(number).map(End::inherited))
+            .transpose()?,
         input_ends: numbers.input_ends,
         held: numbers
             .held

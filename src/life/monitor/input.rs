@@ -10,7 +10,10 @@ use rustix::io::Errno;
 use rustix::termios::Winsize;
 
 use crate::kernel::socket::{End, Listener};
-use crate::life::attach::Typed;
+use crate::life::attach::protocol::Typed;
+
+/// What is on its way to a container that does not read, about: 256 KiB.
+const MOST: usize = 256 << 10;
 
 /// The container's input, and those who are attached.
 pub(super) struct Input {
@@ -75,7 +78,7 @@ impl Input {
         for (number, _) in typed.iter().enumerate().filter(|(_, ready)| **ready) {
             // Whoever goes away in the middle of a message has gone.
             match self.clients[number].receive().ok().flatten() {
-                Some(message) => self.typed(&message.bytes),
+                Some(message) => self.typed(Typed::parse(&message.bytes)),
                 None => gone.push(number),
             }
         }
@@ -89,8 +92,14 @@ impl Input {
         Ok(())
     }
 
-    fn typed(&mut self, message: &[u8]) {
-        match Typed::parse(message) {
+    /// Whether so much is on its way that no more is to be taken from anybody.
+    pub(super) fn is_full(&self) -> bool {
+        self.pending.len() > MOST
+    }
+
+    /// Takes what somebody has typed, to be passed on.
+    pub(super) fn typed(&mut self, typed: Option<Typed<'_>>) {
+        match typed {
             Some(Typed::Bytes(bytes)) if self.to.is_some() => self.pending.extend(bytes),
             Some(Typed::Size { rows, columns }) if self.terminal => {
                 let size = Winsize {

@@ -5,6 +5,7 @@
 //! it needs in one environment variable and under the numbers of descriptors. Nothing that happens
 //! to a log, a pipe or a client may end it: with it the container would end too.
 
+mod caller;
 mod handover;
 mod input;
 mod restart;
@@ -18,9 +19,10 @@ use super::{create, detach, mounts, supervise};
 use crate::container::events::nanoseconds_now;
 use crate::container::log::{Rotation, Stream, Writer};
 use crate::container::{Claim, Ending, Places, Record};
-use crate::kernel::process::Child;
+use crate::kernel::process::{Child, Ended};
 use crate::kernel::signal::Signals;
 use crate::kernel::{cgroup, raw};
+use caller::Caller;
 
 pub use handover::is_wanted;
 pub(super) use handover::{Handover, Streams, become_monitor};
@@ -29,10 +31,27 @@ pub(super) use handover::{Handover, Streams, become_monitor};
 struct Monitor {
     places: Places,
     record: Record,
-    log: Writer,
+    output: Output,
     signals: Signals,
+    /// The signal in whose place SIGKILL was sent.
+    killed_for: Option<i32>,
     /// Its health checks, while it runs.
     checker: Option<Checker>,
+}
+
+/// Where what the container writes goes.
+struct Output {
+    log: Writer,
+    caller: Option<Caller>,
+}
+
+impl Output {
+    fn write(&mut self, stream: Stream, bytes: &[u8]) {
+        self.log.write(stream, bytes, nanoseconds_now());
+        if let Some(caller) = &mut self.caller {
+            caller.show(stream, bytes);
+        }
+    }
 }
 
 /// Does the work of a monitor, in a process that was executed to be one.
@@ -44,6 +63,7 @@ pub fn run() -> Result<()> {
         child,
         streams,
         listener,
+        caller,
         input_ends,
         held,
     } = handover;
@@ -56,9 +76,13 @@ pub fn run() -> Result<()> {
     let mut monitor = Monitor {
         record: Record::read(&dir)?
             .ok_or_else(|| anyhow::anyhow!("the container has no record"))?,
-        log: Writer::open(&files.logs(), rotation)?,
+        output: Output {
+            log: Writer::open(&files.logs(), rotation)?,
+            caller: caller.map(Caller::new),
+        },
         places,
         signals,
+        killed_for: None,
         checker: None,
     };
     match checker {
@@ -69,25 +93,34 @@ pub fn run() -> Result<()> {
     raw::forget_own_code().context("give memory back")?;
     let (sources, input) = watch::sources(listener, streams, input_ends)?;
     watch::until_the_end(&mut monitor, &child, sources, input)?;
-    let ending = ending(&monitor.record, &child)?;
+    let ending = monitor.ending(&child)?;
     // While the claim is there: who finds that without us looks for what we share, too.
     drop(held);
     mounts::strike_own(&monitor.places)?;
     monitor.afterwards(claim, ending)
 }
 
-fn ending(record: &Record, child: &Child) -> Result<Ending> {
-    let ended = child.wait()?;
-    let out_of_memory = cgroup::oom_kills(&record.cgroups) > 0;
-    Ok(supervise::ending(ended, out_of_memory))
-}
-
 impl Monitor {
+    fn ending(&self, child: &Child) -> Result<Ending> {
+        let ended = child.wait()?;
+        if let Some(number) = self.killed_for {
+            return Ok(supervise::ending(Ended::Signalled(number), false));
+        }
+        let out_of_memory = cgroup::oom_kills(&self.record.cgroups) > 0;
+        Ok(supervise::ending(ended, out_of_memory))
+    }
+
     /// A word of our own in the log.
     fn note(&mut self, text: &str) {
         let line = format!("mybox: {text}\n");
-        self.log
-            .write(Stream::Note, line.as_bytes(), nanoseconds_now());
+        self.output.write(Stream::Note, line.as_bytes());
+    }
+
+    /// The last word to whoever ran it.
+    fn tell_the_end(&mut self, ending: Ending, failed: Option<&anyhow::Error>) {
+        if let Some(caller) = self.output.caller.take() {
+            caller.told_the_end(ending, failed);
+        }
     }
 
     /// Taken down, and started again if that is wanted.
@@ -103,9 +136,14 @@ impl Monitor {
             self.record.write(&dir)?;
         }
         if stopped || !restart::is_wanted(&self.record, ending) {
-            return teardown::teardown(&self.places, claim, Seen::Ended(ending));
+            let down = teardown::teardown(&self.places, claim, Seen::Ended(ending));
+            self.tell_the_end(ending, down.as_ref().err());
+            return down;
         }
-        teardown::undo(&self.places, &claim, Seen::Ended(ending))?;
+        let undone = teardown::undo(&self.places, &claim, Seen::Ended(ending));
+        // Whoever ran it has seen it end, and does not wait for the next time.
+        self.tell_the_end(ending, undone.as_ref().err());
+        undone?;
         claim.forget_process()?;
         let pause = restart::pause(&self.record, ending);
         self.record.ending = Some(ending);

@@ -6,15 +6,19 @@ use anyhow::{Context, Result};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
-use super::Monitor;
+use super::caller::Gone;
 use super::handover::Streams;
 use super::input::Input;
-use crate::container::events::nanoseconds_now;
-use crate::container::log::{LONGEST, Stream, Writer};
+use super::{Monitor, Output};
+use crate::container::Claim;
+use crate::container::log::{LONGEST, Stream};
+use crate::kernel::cgroup::freeze;
 use crate::kernel::process::Child;
 use crate::kernel::raw;
+use crate::kernel::signal;
 use crate::kernel::socket::Listener;
-use crate::life::supervise;
+use crate::life::attach::protocol::Typed;
+use crate::life::supervise::{self, Sent};
 
 const AT_ONCE: Timespec = Timespec {
     tv_sec: 0,
@@ -42,7 +46,18 @@ pub(super) fn until_the_end(
                 forward(child, number)?;
             }
         }
-        take(&mut sources, &ready.sources, &mut monitor.log, &mut buffer);
+        if ready.caller {
+            hear(monitor, child, &mut input)?;
+        }
+        if let Some(caller) = &mut monitor.output.caller {
+            caller.catch_up();
+        }
+        take(
+            &mut sources,
+            &ready.sources,
+            &mut monitor.output,
+            &mut buffer,
+        );
         input.take(&ready.typed)?;
         if let (true, Some(checker)) = (ready.check && !ready.ended, &mut monitor.checker) {
             checker.attend();
@@ -54,7 +69,7 @@ pub(super) fn until_the_end(
         // Its other processes have ended with it: what they wrote is in the pipes.
         if ready.ended {
             monitor.checker = None;
-            return drain(&mut sources, &mut monitor.log, &mut buffer);
+            return drain(&mut sources, &mut monitor.output, &mut buffer);
         }
     }
 }
@@ -93,36 +108,48 @@ struct Ready {
     sources: Vec<bool>,
     /// In the order of [`Input::readable`].
     typed: Vec<bool>,
+    /// Whoever ran it says something, or is gone.
+    caller: bool,
 }
 
 fn wait(monitor: &Monitor, child: &Child, sources: &[Source], input: &Input) -> Result<Ready> {
     let typed = input.readable();
+    let caller = monitor.output.caller.as_ref();
+    let behind = caller.filter(|caller| caller.is_behind());
+    // What the caller would have to wait for is not read.
+    let sources = if behind.is_some() { &[] } else { sources };
+    let heard = caller.filter(|_| !input.is_full());
     let mut fds = vec![monitor.signals.as_fd(), child.pidfd.as_fd()];
     fds.extend(sources.iter().map(|source| source.fd.as_fd()));
     fds.extend(&typed);
+    fds.extend(heard.map(AsFd::as_fd));
     fds.extend(monitor.checker.as_ref().map(AsFd::as_fd));
-    let ready = look(&fds, input.writable(), None)?;
+    let room = [input.writable(), behind.map(AsFd::as_fd)];
+    let ready = look(&fds, &room, None)?;
     let (ours, rest) = ready.split_at(2);
     let (of_sources, rest) = rest.split_at(sources.len());
-    let (of_typed, of_checks) = rest.split_at(typed.len());
+    let (of_typed, rest) = rest.split_at(typed.len());
+    let (of_caller, of_checks) = rest.split_at(usize::from(heard.is_some()));
     Ok(Ready {
         signal: ours[0],
         ended: ours[1],
         sources: of_sources.to_vec(),
         typed: of_typed.to_vec(),
+        caller: of_caller.contains(&true),
         check: of_checks.contains(&true),
     })
 }
 
-/// Waits until one of them can be read, or `room` can be written to; which of the first can be read.
+/// Waits until one of them can be read, or one of `room` can be written to; which of the first can be read.
 fn look(
     fds: &[BorrowedFd<'_>],
-    room: Option<BorrowedFd<'_>>,
+    room: &[Option<BorrowedFd<'_>>],
     timeout: Option<&Timespec>,
 ) -> Result<Vec<bool>> {
     let readable = fds.iter();
     let readable = readable.map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN));
-    let writable = room.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::OUT));
+    let writable = room.iter().flatten();
+    let writable = writable.map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::OUT));
     let mut set: Vec<PollFd<'_>> = readable.chain(writable).collect();
     match poll(&mut set, timeout) {
         Ok(_) => Ok(set[..fds.len()]
@@ -135,23 +162,23 @@ fn look(
 }
 
 /// One read of each source that has something; those that have ended go.
-fn take(sources: &mut Vec<Source>, ready: &[bool], log: &mut Writer, buffer: &mut [u8]) {
+fn take(sources: &mut Vec<Source>, ready: &[bool], output: &mut Output, buffer: &mut [u8]) {
     let mut number = 0;
     sources.retain(|source| {
         let is_ready = ready.get(number).copied().unwrap_or(false);
         number += 1;
-        !is_ready || read(source, log, buffer)
+        !is_ready || read(source, output, buffer)
     });
 }
 
 /// Whether there can be more.
-fn read(source: &Source, log: &mut Writer, buffer: &mut [u8]) -> bool {
+fn read(source: &Source, output: &mut Output, buffer: &mut [u8]) -> bool {
     match rustix::io::read(&source.fd, &mut *buffer) {
         Err(Errno::INTR | Errno::AGAIN) => true,
         // EIO: nobody has the terminal's other side open any more.
         Ok(0) | Err(_) => false,
         Ok(count) => {
-            log.write(source.stream, &buffer[..count], nanoseconds_now());
+            output.write(source.stream, &buffer[..count]);
             true
         }
     }
@@ -159,15 +186,62 @@ fn read(source: &Source, log: &mut Writer, buffer: &mut [u8]) -> bool {
 
 /// What is there still. A process outside of the container may have a pipe open, and write on: it
 /// is not waited for.
-fn drain(sources: &mut Vec<Source>, log: &mut Writer, buffer: &mut [u8]) -> Result<()> {
+fn drain(sources: &mut Vec<Source>, output: &mut Output, buffer: &mut [u8]) -> Result<()> {
     loop {
         let fds: Vec<BorrowedFd<'_>> = sources.iter().map(|it| it.fd.as_fd()).collect();
-        let ready = look(&fds, None, Some(&AT_ONCE))?;
+        let ready = look(&fds, &[], Some(&AT_ONCE))?;
         if !ready.contains(&true) {
             return Ok(());
         }
-        take(sources, &ready, log, buffer);
+        take(sources, &ready, output, buffer);
     }
+}
+
+/// What whoever ran the container says.
+fn hear(monitor: &mut Monitor, child: &Child, input: &mut Input) -> Result<()> {
+    let Some(caller) = &monitor.output.caller else {
+        return Ok(());
+    };
+    match caller.hear() {
+        Ok(message) => match Typed::parse(&message.bytes) {
+            Some(Typed::Signal(number)) => signal_of_the_caller(monitor, child, number),
+            typed => {
+                input.typed(typed);
+                input.pass_on();
+                Ok(())
+            }
+        },
+        Err(Gone::Left) => {
+            monitor.output.caller = None;
+            Ok(())
+        }
+        // In the foreground it ends with them.
+        Err(Gone::Died) => {
+            monitor.output.caller = None;
+            signal_of_the_caller(monitor, child, libc::SIGKILL)
+        }
+    }
+}
+
+/// Passes on a signal that whoever ran the container got. What asks it to stop stops it for good.
+fn signal_of_the_caller(monitor: &mut Monitor, child: &Child, number: i32) -> Result<()> {
+    let Some(signal) = raw::signal(number) else {
+        return Ok(());
+    };
+    let record = &monitor.record;
+    let stop_signal = record.stop_signal.as_deref().and_then(signal::parse);
+    let asks_to_stop = number == libc::SIGKILL || number == stop_signal.unwrap_or(libc::SIGTERM);
+    if asks_to_stop {
+        Claim::ask_to_stop(&monitor.places, &record.id).context("note that it is to stop")?;
+    }
+    let sent = supervise::forward(child.pid, signal, |signal| child.signal(signal))?;
+    if asks_to_stop {
+        freeze::thaw(&record.cgroups)?;
+    }
+    if sent == Sent::KillInItsPlace {
+        monitor.killed_for = Some(number);
+    }
+    Ok(())
 }
 
 fn forward(child: &Child, number: i32) -> Result<()> {

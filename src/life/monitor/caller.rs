@@ -1,0 +1,149 @@
+//! Whoever ran the container in the foreground and stays at it: shown all that it writes as fast as they
+//! take it, heard in what they type.
+//!
+//! Whoever only attaches reads the log, and holds up nobody. This one is waited for, as a terminal or a
+//! pipe of one's own would be: no output is lost on them.
+
+use std::collections::VecDeque;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use crate::container::Ending;
+use crate::container::log::Stream;
+use crate::kernel::socket::{End, Message};
+use crate::life::attach::protocol::{Told, Typed};
+
+/// The one who ran it.
+pub(super) struct Caller {
+    end: End,
+    /// Messages that they have not taken yet.
+    unsent: VecDeque<Vec<u8>>,
+    /// They take no more.
+    deaf: bool,
+}
+
+/// What has become of the caller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Gone {
+    /// They have left, and the container is to run on.
+    Left,
+    /// They have died.
+    Died,
+}
+
+impl Caller {
+    pub(super) fn new(end: End) -> Self {
+        Self {
+            end,
+            unsent: VecDeque::new(),
+            deaf: false,
+        }
+    }
+
+    /// Shows them what the container wrote, or keeps it until they take it.
+    pub(super) fn show(&mut self, stream: Stream, bytes: &[u8]) {
+        let chunks = bytes.chunks(Told::MOST);
+        let messages = chunks.filter_map(|chunk| Told::Output(stream, chunk).message());
+        self.unsent.extend(messages);
+        self.catch_up();
+    }
+
+    /// Whether there is something that they have not taken: until then no more is to be read for them.
+    pub(super) fn is_behind(&self) -> bool {
+        !self.unsent.is_empty()
+    }
+
+    /// Sends what they take now.
+    pub(super) fn catch_up(&mut self) {
+        while let Some(message) = self.unsent.front().filter(|_| !self.deaf) {
+            match self.end.try_send(message) {
+                Ok(true) => drop(self.unsent.pop_front()),
+                Ok(false) => return,
+                // Their last words are still to be heard.
+                Err(_) => self.deaf = true,
+            }
+        }
+        self.unsent.clear();
+    }
+
+    /// The next thing that they say; `Err` if they are gone.
+    pub(super) fn hear(&self) -> Result<Message, Gone> {
+        let message = self.end.receive().ok().flatten().ok_or(Gone::Died)?;
+        match Typed::parse(&message.bytes) {
+            Some(Typed::Leave) => Err(Gone::Left),
+            _ => Ok(message),
+        }
+    }
+
+    /// The last that they are told, after all output: how it ended, or why it could not be taken down.
+    pub(super) fn told_the_end(self, ending: Ending, failed: Option<&anyhow::Error>) {
+        let failed = failed.map(|error| format!("{error:#}"));
+        let last = failed.as_deref().map_or(Told::Ended(ending), Told::Failed);
+        for message in self.unsent.into_iter().chain(last.message()) {
+            // Whoever has gone meanwhile needs no answer.
+            if self.end.send(&message, None).is_err() {
+                return;
+            }
+        }
+    }
+}
+
+impl AsFd for Caller {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.end.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::socket;
+
+    #[test]
+    fn a_caller_who_does_not_read_is_waited_for_and_loses_nothing() {
+        let (monitors, callers) = socket::pair().unwrap();
+        let mut caller = Caller::new(monitors);
+        let mut shown = Vec::new();
+        while !caller.is_behind() {
+            let next = vec![(shown.len() % 251) as u8; 100_000];
+            caller.show(Stream::Stdout, &next);
+            shown.extend(next);
+        }
+        let ending = Ending {
+            code: 3,
+            out_of_memory: false,
+            at: 0,
+        };
+        let last = std::thread::spawn(move || caller.told_the_end(ending, None));
+        let mut seen = Vec::new();
+        loop {
+            let message = callers.receive().unwrap().expect("a message");
+            match Told::parse(&message.bytes).expect("of the protocol") {
+                Told::Output(Stream::Stdout, bytes) => seen.extend_from_slice(bytes),
+                told => {
+                    assert_eq!(told, Told::Ended(ending));
+                    break;
+                }
+            }
+        }
+        last.join().unwrap();
+        assert!(seen == shown, "{} of {} bytes", seen.len(), shown.len());
+    }
+
+    #[test]
+    fn a_caller_who_leaves_is_told_from_one_who_dies() {
+        for (says, gone) in [(Some(Typed::Leave), Gone::Left), (None, Gone::Died)] {
+            let (monitors, callers) = socket::pair().unwrap();
+            let mut caller = Caller::new(monitors);
+            Typed::Bytes(b"x").send(&callers).unwrap();
+            if let Some(typed) = says {
+                typed.send(&callers).unwrap();
+            }
+            drop(callers);
+            // What is shown to somebody who has gone is lost, what they said is not.
+            caller.show(Stream::Stderr, b"shown");
+            assert!(!caller.is_behind());
+            assert_eq!(caller.hear().unwrap().bytes, b"ix");
+            assert_eq!(caller.hear().unwrap_err(), gone);
+        }
+    }
+}
