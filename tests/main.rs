@@ -17,6 +17,7 @@ mod events;
 mod exec;
 mod filesystem;
 mod flags;
+mod foreground;
 mod formats;
 mod gc;
 mod harness;

@@ -47,7 +47,9 @@ Examples:
   mybox run --rm --network none --read-only -v /srv/data:/data:ro debian ls /data
   mybox run --rm -p 8080:80 -p 127.0.0.1:5353:53/udp web
   mybox run -d --name web --restart always debian sleep infinity
-  mybox run --dry-run debian            the same by hand, as a shell script")]
+  mybox run --dry-run debian            the same by hand, as a shell script
+
+With -it, Ctrl-P Ctrl-Q leaves the container and lets it run; `mybox attach` comes back to it.")]
 pub(super) struct Arguments {
     /// Run in the background, print the id
     #[arg(short, long)]
