@@ -65,7 +65,9 @@ fn cp(sandbox: &Sandbox, words: &[&str]) -> Cmd {
 
 /// What `find` says in the container of everything below a path: kind and mode, owner, path.
 fn listing(sandbox: &Sandbox, container: &str, path: &str) -> Vec<String> {
-    let here = sandbox.scratch().join(format!("listing-{container}"));
+    let here = sandbox
+        .scratch()
+        .join(format!("listing-{}", container.replace("/", "-")));
     fs::remove_dir_all(&here)
         .or_else(|error| match error.kind() {
             std::io::ErrorKind::NotFound => Ok(()),
@@ -625,4 +627,108 @@ fn a_container_that_does_not_run_has_its_images_and_no_tmpfs() {
     let within = cp(&sandbox, &["in/.", "web:/"]).run().code(1);
     drop(within.says("Read-only file system"));
     remove_all(&sandbox);
+}
+
+/// Files of an image come out as those of a container that was made of it, with nothing mounted: here it
+/// could not be, as whoever copies has no right to mount.
+#[test]
+fn files_of_an_image_come_out_of_its_layers() {
+    for form in ["unpacked", "indexed"] {
+        let sandbox = Sandbox::new(&format!("cp-image-{form}")).with_layer_form(form);
+        let rootfs = Rootfs::tiny()
+            .busybox()
+            .dir("srv", 0o751)
+            .file("srv/gone", "deleted above")
+            .file("srv/stays", "of the base")
+            .file("opaque/gone", "hidden above")
+            .symlink("srv/link", "/opaque/new")
+            .symlink("way", "srv")
+            .symlink("loop", "loop");
+        sandbox.import("base", rootfs);
+        let change = "rm -rf /srv/gone /opaque && mkdir /opaque && echo above > /opaque/new && \
+            ln /opaque/new /opaque/twice && chown 70000:7 /opaque/new && chmod 4751 /opaque/new && \
+            mkfifo /opaque/fifo && dd if=/dev/zero of=/opaque/hole bs=1 count=1 seek=5000000";
+        let words = [
+            "--network",
+            "none",
+            "--name",
+            "above",
+            "base",
+            "sh",
+            "-c",
+            change,
+        ];
+        drop(sandbox.mybox(["run"]).args(words).run().ok());
+        drop(
+            sandbox
+                .mybox(["commit", "above", "localhost:5000/top:1"])
+                .run()
+                .ok(),
+        );
+        let create = sandbox.mybox(["create", "--name", "whole", "localhost:5000/top:1", "true"]);
+        drop(create.run().ok());
+        let host = sandbox.scratch().join("host");
+        fs::create_dir_all(&host).expect("make a directory");
+        // setpriv(1) takes the right to mount away.
+        let cp = |words: &[&str]| {
+            let cp = sandbox.mybox(["cp"]).args(words).dir(&host);
+            cp.through([
+                "setpriv",
+                "--bounding-set",
+                "-sys_admin",
+                "--inh-caps",
+                "-sys_admin",
+            ])
+        };
+        for path in ["/", "/srv", "/opaque"] {
+            let image = listing(&sandbox, "localhost:5000/top:1", path);
+            assert_eq!(image, listing(&sandbox, "whole", path), "{form}: {path}");
+            assert!(image.len() > 3 || path == "/srv", "{image:?}");
+        }
+        let image = ["-a", "localhost:5000/top:1:/way/../opaque/.", "content"];
+        drop(cp(&image).run().ok());
+        let of = |name: &str| fs::metadata(host.join("content").join(name)).expect("stat");
+        assert_eq!(
+            fs::read_to_string(host.join("content/new")).expect("read"),
+            "above\n"
+        );
+        assert_eq!(of("new").ino(), of("twice").ino(), "two names of one file");
+        assert_eq!(
+            (of("new").uid(), of("new").mode() & 0o7777),
+            (70000, 0o4751)
+        );
+        assert_eq!(of("hole").len(), 5_000_001);
+        assert!(of("hole").blocks() * 512 < 1_000_000, "it has its hole");
+        assert!(
+            !host.join("content/gone").exists(),
+            "what is hidden stays so"
+        );
+        // The link, and what it leads to.
+        drop(cp(&["localhost:5000/top:1:/way/link", "link"]).run().ok());
+        let target = fs::read_link(host.join("link")).expect("a link");
+        assert_eq!(target, Path::new("/opaque/new"));
+        drop(
+            cp(&["-L", "localhost:5000/top:1:/way/link", "file"])
+                .run()
+                .ok(),
+        );
+        assert_eq!(
+            fs::read_to_string(host.join("file")).expect("read"),
+            "above\n"
+        );
+        let tar = cp(&["localhost:5000/top:1:/srv/stays", "-"]).run().ok();
+        let entries = files(&tar.stdout_bytes);
+        assert_eq!(entries["stays"], b"of the base");
+        let round = cp(&["-L", "base:/loop", "."]).run().code(1);
+        drop(round.says("too many symlinks"));
+        for (words, says) in [
+            (["base:/srv/none", "."], "/srv/none is not there"),
+            (["base:/srv/stays/", "."], "/srv/stays is not a directory"),
+            (["nope:/srv", "."], "no such container: nope"),
+            (["base:srv", "."], "no such container: base"),
+        ] {
+            drop(cp(&words).run().code(1).says(says));
+        }
+        remove_all(&sandbox);
+    }
 }

@@ -13,7 +13,7 @@ use super::output;
 use crate::container::{Places, find};
 use crate::error::Failure;
 use crate::life::copy::{self, Source, Typed};
-use crate::life::tree;
+use crate::life::{pull, tree};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -21,6 +21,10 @@ Examples:
   mybox cp web:/etc/nginx/nginx.conf .
   mybox cp site/. web:/srv/www              what is in the directory
   mybox cp web:/var/log - | tar -tv         as a tar; - on the left is a tar that is unpacked
+  mybox cp debian:12:/etc/debian_version .  a file of an image
+
+IMAGE:/PATH on the left is a file of an image, if no container has that name: out of the layers,
+with nothing mounted.
 
 Paths of a container begin at its root, whether it runs or not. A directory that is there gets the
 source into it; one that is not there becomes the source; a file is replaced. Directories within the
@@ -41,7 +45,7 @@ pub(super) struct Arguments {
     /// Say nothing of what is left out
     #[arg(short, long)]
     quiet: bool,
-    /// CONTAINER:PATH, a path of this machine, or - for a tar on standard input
+    /// CONTAINER:PATH, IMAGE:/PATH, a path of this machine, or - for a tar on standard input
     source: String,
     /// The same, - being standard output
     destination: String,
@@ -102,7 +106,6 @@ fn out_of(
     path: &str,
     to: &Side<'_>,
 ) -> Result<()> {
-    let container = find::one(places, name)?;
     let store = Store::open(&places.root)?;
     if *to == Side::Stream && io::stdout().is_terminal() {
         bail!("standard output is a terminal; redirect it, or name a file");
@@ -110,14 +113,36 @@ fn out_of(
     // Opened in the host's mount namespace: a path means what it meant to the caller.
     let here = copy::this_machine()?;
     let owner = (!arguments.archive).then(own_ids);
-    let from = typed(path)?;
-    tree::with_root(places, &store, &container, from.path(), |root| {
-        let source = Source::find(root, &from, arguments.follow_link)?;
+    let hand_on = |source: &Source| {
         let mut warn = |warning| report(arguments, &warning);
         match to {
-            Side::Here(to) => copy::copy(&source, &here, &on_host(to)?, owner, &mut warn),
+            Side::Here(to) => copy::copy(source, &here, &on_host(to)?, owner, &mut warn),
             _ => source.pack(None, &mut io::stdout().lock(), &mut warn),
         }
+    };
+    let container = match find::one(places, name) {
+        Ok(container) => container,
+        Err(no_container) => {
+            // No image's name has `:/` in it.
+            let Some((image, _)) = arguments.source.split_once(":/") else {
+                return Err(no_container);
+            };
+            return match pull::find_here(&store, image, None) {
+                Ok(found) => {
+                    let path = typed(&arguments.source[image.len() + 1..])?;
+                    let files = store.image_files(&found.image)?;
+                    let source = Source::find_in_image(files, &path, arguments.follow_link);
+                    source
+                        .and_then(|source| hand_on(&source))
+                        .with_context(|| format!("copy from image {image}"))
+                }
+                Err(no_image) => Err(no_image.context(no_container)),
+            };
+        }
+    };
+    let from = typed(path)?;
+    tree::with_root(places, &store, &container, from.path(), |root| {
+        hand_on(&Source::find(root, &from, arguments.follow_link)?)
     })
     .with_context(|| format!("copy from container {name}"))
 }

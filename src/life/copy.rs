@@ -13,7 +13,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use mybox_store::{Onto, Warning, pack_named, pack_tree, unpack_onto};
+use mybox_store::{FoundFile, ImageFiles, Onto, Warning, pack_named, pack_tree, unpack_onto};
 use rustix::fs::{FileType, Mode, OFlags, readlinkat};
 
 use crate::kernel::root::Root;
@@ -22,12 +22,22 @@ use crate::kernel::root::Root;
 const MOST_LINKS: usize = 40;
 
 /// What is copied.
-#[derive(Debug)]
 pub enum Source {
     /// A file, or a directory with what is in it.
     Named(Named),
     /// What is in a directory.
     Content(OwnedFd, PathBuf),
+    /// Something of an image.
+    OfImage(OfImage),
+}
+
+/// What is copied of an image, out of its layers.
+pub struct OfImage {
+    files: ImageFiles,
+    found: FoundFile,
+    /// What it is called where it is copied to; `None` for what is in the directory.
+    called: Option<Vec<u8>>,
+    path: PathBuf,
 }
 
 /// A name in a directory.
@@ -118,16 +128,46 @@ impl Source {
         }))
     }
 
+    /// Finds it in an image instead.
+    pub fn find_in_image(files: ImageFiles, typed: &Typed, follow: bool) -> Result<Self> {
+        let path = &typed.path;
+        let found = files.find(path.as_os_str().as_bytes(), follow || typed.is_directory)?;
+        let Some(found) = found else {
+            bail!("{} is not there", path.display());
+        };
+        if typed.is_directory && !found.is_directory {
+            bail!("{} is not a directory", path.display());
+        }
+        Ok(Self::OfImage(OfImage {
+            files,
+            found,
+            called: (!typed.is_content).then(|| last(path).to_vec()),
+            path: path.clone(),
+        }))
+    }
+
     fn is_directory(&self) -> bool {
         match self {
             Self::Named(named) => named.is_directory,
             Self::Content(..) => true,
+            Self::OfImage(of_image) => of_image.found.is_directory,
+        }
+    }
+
+    /// Whether it is what is in a directory, and not the directory.
+    fn is_content(&self) -> bool {
+        match self {
+            Self::Named(_) => false,
+            Self::Content(..) => true,
+            Self::OfImage(of_image) => of_image.called.is_none(),
         }
     }
 
     fn path(&self) -> &Path {
         match self {
-            Self::Named(Named { path, .. }) | Self::Content(_, path) => path,
+            Self::Named(Named { path, .. })
+            | Self::Content(_, path)
+            | Self::OfImage(OfImage { path, .. }) => path,
         }
     }
 
@@ -145,6 +185,11 @@ impl Source {
             Self::Named(named) => {
                 let called = name.unwrap_or(&named.called);
                 pack_named(&named.parent, &named.name, called, out, warn)?;
+            }
+            Self::OfImage(of_image) => {
+                let called = of_image.called.as_deref();
+                let called = called.map(|called| name.unwrap_or(called));
+                of_image.files.pack(&of_image.found, called, out, warn)?;
             }
         }
         Ok(())
@@ -179,7 +224,7 @@ fn landing(root: &Root, source: &Source, typed: &Typed) -> Result<Landing> {
             bail!("the directory {shown} is not there")
         }
         // What is in a directory becomes what is in the new one.
-        None if matches!(source, Source::Content(..)) => above().map(|_| Landing {
+        None if source.is_content() => above().map(|_| Landing {
             directory: path.clone(),
             name: None,
         }),

@@ -80,7 +80,7 @@ pub use blob::Held;
 pub use change::Change;
 pub use commit::CommitOptions;
 pub use convert::Converted;
-pub use differences::{Changes, Difference, How, LayerDifferences};
+pub use differences::{Changes, Difference, FoundFile, How, ImageFiles, LayerDifferences};
 pub use digest::{DiffId, Digest};
 pub use duration::{LONGEST as LONGEST_DURATION, parse as parse_duration};
 pub use error::{Error, Result};

@@ -74,7 +74,7 @@ pub(crate) fn pack(
 /// Packs a tree that may be in use, mounts and all, into a tar whose root is `./`: what goes while it
 /// is packed is left out, and a file that changes has the size that it had at first.
 pub fn pack_tree(root: OwnedFd, out: &mut dyn Write, warn: &mut dyn FnMut(Warning)) -> Result<()> {
-    used(out, warn, |packer| packer.root(root))
+    pack_with(Tree::Used, out, warn, |packer| packer.root(root))
 }
 
 /// As [`pack_tree`], what has a name in a directory: a file, or a directory with all that is in it.
@@ -86,7 +86,7 @@ pub fn pack_named(
     out: &mut dyn Write,
     warn: &mut dyn FnMut(Warning),
 ) -> Result<()> {
-    used(out, warn, |packer| {
+    pack_with(Tree::Used, out, warn, |packer| {
         match packer.one(parent, name, as_name)? {
             Some(directory) => packer.below(directory, [as_name, b"/"].concat()),
             None => Ok(()),
@@ -94,7 +94,9 @@ pub fn pack_named(
     })
 }
 
-fn used(
+/// Writes what `pack` packs, and the end of the archive.
+pub(crate) fn pack_with(
+    tree: Tree,
     out: &mut dyn Write,
     warn: &mut dyn FnMut(Warning),
     pack: impl FnOnce(&mut Packer<'_>) -> Result<()>,
@@ -108,12 +110,12 @@ fn used(
             warn(warning);
         }
     };
-    let mut packer = Packer::new(Tree::Used, &mut out, &mut progress);
+    let mut packer = Packer::new(tree, &mut out, &mut progress);
     pack(&mut packer)?;
     packer.end()
 }
 
-struct Packer<'a> {
+pub(crate) struct Packer<'a> {
     tree: Tree,
     leave_out: BTreeSet<Vec<u8>>,
     out: Out<'a>,
@@ -160,7 +162,7 @@ impl<'a> Packer<'a> {
         self.write(&writer::END)
     }
 
-    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<()> {
         self.size += bytes.len() as u64;
         (self.out)(bytes)
     }
@@ -308,23 +310,7 @@ impl<'a> Packer<'a> {
         let mut entry = described(path, Kind::File, &before);
         entry.xattrs = packed(xattr::of_open(&file, path, xattr::belongs_in_layer)?, path)?;
         entry.stored = u64::try_from(before.st_size).unwrap_or(0);
-        entry.sparse = self.holes(&mut file, entry.stored, path)?;
-        let whole = [Segment {
-            offset: 0,
-            length: entry.stored,
-        }];
-        if let Some(map) = &entry.sparse {
-            entry.stored = map.segments.iter().map(|segment| segment.length).sum();
-        }
-        self.emit(&entry)?;
-        let segments = entry
-            .sparse
-            .as_ref()
-            .map_or(&whole[..], |map| &map.segments);
-        for segment in segments {
-            self.copy(&mut file, *segment, path)?;
-        }
-        self.write(&ZEROS[..writer::padding(entry.stored)])?;
+        self.data(&mut file, entry)?;
         let after = rustix::fs::fstat(&file).on_entry("stat", path)?;
         let version = |stat: &Stat| {
             (
@@ -340,6 +326,28 @@ impl<'a> Packer<'a> {
         } else {
             self.changed(path)
         }
+    }
+
+    /// A file's entry and its data, `stored` being its size. Long runs of zeros become holes.
+    pub(crate) fn data(&mut self, file: &mut File, mut entry: Entry) -> Result<()> {
+        let path = entry.name.clone();
+        entry.sparse = self.holes(file, entry.stored, &path)?;
+        let whole = [Segment {
+            offset: 0,
+            length: entry.stored,
+        }];
+        if let Some(map) = &entry.sparse {
+            entry.stored = map.segments.iter().map(|segment| segment.length).sum();
+        }
+        self.emit(&entry)?;
+        let segments = entry
+            .sparse
+            .as_ref()
+            .map_or(&whole[..], |map| &map.segments);
+        for segment in segments {
+            self.copy(file, *segment, &path)?;
+        }
+        self.write(&ZEROS[..writer::padding(entry.stored)])
     }
 
     /// A file that is not what it was when it was looked at.
@@ -376,7 +384,7 @@ impl<'a> Packer<'a> {
     }
 
     /// In the place of what a file has no more.
-    fn zeros(&mut self, mut left: u64) -> Result<()> {
+    pub(crate) fn zeros(&mut self, mut left: u64) -> Result<()> {
         while left > 0 {
             let length = left.min(HOLE as u64);
             self.write(&ZEROS[..usize::try_from(length).expect("a block")])?;
@@ -465,7 +473,7 @@ impl<'a> Packer<'a> {
         Ok(None)
     }
 
-    fn emit(&mut self, entry: &Entry) -> Result<()> {
+    pub(crate) fn emit(&mut self, entry: &Entry) -> Result<()> {
         self.entries += 1;
         self.write(&writer::headers(entry))?;
         let (entries, bytes) = (self.entries, self.size);
@@ -473,7 +481,7 @@ impl<'a> Packer<'a> {
         Ok(())
     }
 
-    fn warn(&mut self, warning: Warning) {
+    pub(crate) fn warn(&mut self, warning: Warning) {
         (self.progress)(Progress::Warning(warning));
     }
 
@@ -552,7 +560,7 @@ fn described(path: &[u8], kind: Kind, stat: &Stat) -> Entry {
 }
 
 /// The attributes, if a tar can hold them.
-fn packed(attributes: Attributes, path: &[u8]) -> Result<Attributes> {
+pub(crate) fn packed(attributes: Attributes, path: &[u8]) -> Result<Attributes> {
     if attributes.iter().any(|(name, _)| name.contains(&b'=')) {
         let reason = "an extended attribute with = in its name, which no tar can hold";
         return Err(Error::bad_entry(path, reason));
@@ -570,7 +578,7 @@ fn mount_point(path: &[u8], kind: Kind, stat: &Stat) -> Entry {
 }
 
 /// Opens a name without following a symlink; `None` if it is on another mount, with `NO_XDEV`.
-fn open_here(
+pub(crate) fn open_here(
     parent: &OwnedFd,
     name: &[u8],
     flags: OFlags,

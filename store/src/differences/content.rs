@@ -1,12 +1,11 @@
-//! The content of a file: known by its digest from a listing, or lying in the tar of an indexed layer,
-//! where it is read when somebody has to know.
+//! The content of a file: in an unpacked layer's tree, and known by its digest from the listing; or lying in
+//! the tar of an indexed layer, where it is read when somebody has to know.
 
-use std::cell::OnceCell;
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
-use std::rc::Rc;
+use std::sync::{Arc, OnceLock};
 
 use crate::error::{Context, Result};
 use crate::layer::content::{Content, ContentHasher};
@@ -20,13 +19,23 @@ const READ_BUFFER: u64 = 256 << 10;
 pub(super) struct LayerData {
     tar: File,
     index: File,
+    /// The layer is not removed meanwhile.
+    _held: OwnedFd,
+}
+
+/// The tree that an unpacked layer's data lies in.
+pub(super) struct LayerTree {
+    pub(super) root: OwnedFd,
+    /// The layer is not removed meanwhile.
+    pub(super) _held: OwnedFd,
 }
 
 impl LayerData {
-    pub(super) fn open(directory: &OwnedFd) -> io::Result<Self> {
+    pub(super) fn open(directory: OwnedFd) -> io::Result<Self> {
         Ok(Self {
-            tar: indexed::open(directory, TAR)?,
-            index: indexed::open(directory, INDEX)?,
+            tar: indexed::open(&directory, TAR)?,
+            index: indexed::open(&directory, INDEX)?,
+            _held: directory,
         })
     }
 
@@ -43,7 +52,7 @@ impl LayerData {
         Ok(hasher.finish())
     }
 
-    fn each_piece(
+    pub(super) fn each_piece(
         &self,
         extent: &Extent,
         buffer: &mut Vec<u8>,
@@ -70,23 +79,34 @@ impl LayerData {
 pub(super) enum FileContent {
     /// It is no file.
     None,
-    Known(Content),
-    Lying(Rc<Lying>),
+    Unpacked(Arc<Unpacked>),
+    Lying(Arc<Lying>),
+}
+
+pub(super) struct Unpacked {
+    pub(super) layer: Arc<LayerTree>,
+    /// In the tree.
+    pub(super) path: Vec<u8>,
+    content: Content,
 }
 
 pub(super) struct Lying {
-    layer: Rc<LayerData>,
-    file: FileData,
-    hashed: OnceCell<Content>,
+    pub(super) layer: Arc<LayerData>,
+    pub(super) file: FileData,
+    hashed: OnceLock<Content>,
 }
 
 impl FileContent {
     /// Takes the content out of what a listing says, so that all the rest can be compared by itself.
-    pub(super) fn take_from(kind: &mut Kind) -> Self {
+    pub(super) fn take_from(kind: &mut Kind, layer: &Arc<LayerTree>, path: &[u8]) -> Self {
         match *kind {
             Kind::File { size, content } => {
                 *kind = Self::known_elsewhere(size);
-                Self::Known(content)
+                Self::Unpacked(Arc::new(Unpacked {
+                    layer: Arc::clone(layer),
+                    path: path.to_vec(),
+                    content,
+                }))
             }
             _ => Self::None,
         }
@@ -98,17 +118,17 @@ impl FileContent {
         Kind::File { size, content }
     }
 
-    pub(super) fn lying(layer: &Rc<LayerData>, file: &FileData) -> Self {
-        Self::Lying(Rc::new(Lying {
-            layer: Rc::clone(layer),
+    pub(super) fn lying(layer: &Arc<LayerData>, file: &FileData) -> Self {
+        Self::Lying(Arc::new(Lying {
+            layer: Arc::clone(layer),
             file: file.clone(),
-            hashed: OnceCell::new(),
+            hashed: OnceLock::new(),
         }))
     }
 
     pub(super) fn is_same(&self, other: &Self) -> Result<bool> {
         if let (Self::Lying(one), Self::Lying(other)) = (self, other)
-            && Rc::ptr_eq(&one.layer, &other.layer)
+            && Arc::ptr_eq(&one.layer, &other.layer)
             && one.file == other.file
         {
             return Ok(true);
@@ -119,7 +139,7 @@ impl FileContent {
     fn get(&self) -> Result<Option<Content>> {
         match self {
             Self::None => Ok(None),
-            Self::Known(content) => Ok(Some(*content)),
+            Self::Unpacked(unpacked) => Ok(Some(unpacked.content)),
             Self::Lying(lying) => lying.get().map(Some),
         }
     }

@@ -1,14 +1,15 @@
-//! What a layer does to the tree below it, and how the trees of two images differ. Read from the
-//! listings and indexes of the layers. Of what is unpacked only sizes are asked of the disk; of what is
-//! indexed, files are read where all else is the same.
+//! What a layer does to the tree below it, how the trees of two images differ, and an image's files as a
+//! tar. Read from the listings and indexes of the layers, without a mount. To compare, of what is unpacked
+//! only sizes are asked of the disk; of what is indexed, files are read where all else is the same.
 
 mod content;
+mod files;
 mod upper;
 
 use std::collections::{BTreeMap, HashMap};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::digest::{DiffId, Digest};
 use crate::error::{Context, Error, Result};
@@ -21,8 +22,9 @@ use crate::layer::record::Laid;
 use crate::layer::unpacked::TREE;
 use crate::layout::Store;
 use crate::{dir, object};
-use content::{FileContent, LayerData};
+use content::{FileContent, LayerData, LayerTree};
 
+pub use files::{FoundFile, ImageFiles};
 pub use upper::Changes;
 
 /// Says that a directory hides what lower layers have in it.
@@ -133,27 +135,31 @@ impl Store {
         let missing = || Error::damaged(self.layer_path(layer), "it is not laid down");
         let directory = self.hold_layer(layer)?.ok_or_else(missing)?;
         match self.record_of(&directory, layer)?.laid {
-            Laid::Unpacked { tree, .. } => self.each_listed(layer, &directory, tree, visit),
-            Laid::Indexed { .. } => self.each_indexed(layer, &directory, visit),
+            Laid::Unpacked { tree, .. } => self.each_listed(layer, directory, tree, visit),
+            Laid::Indexed { .. } => self.each_indexed(layer, directory, visit),
         }
     }
 
     fn each_listed(
         &self,
         layer: DiffId,
-        directory: &OwnedFd,
+        directory: OwnedFd,
         listed: Digest,
         visit: Visit<'_>,
     ) -> Result<()> {
-        let tree = dir::open(directory, TREE).on("open", || self.layer_path(layer))?;
-        let mut listing = Listing::open(directory, listed)?;
+        let root = dir::open(&directory, TREE).on("open", || self.layer_path(layer))?;
+        let mut listing = Listing::open(&directory, listed)?;
+        let tree = Arc::new(LayerTree {
+            root,
+            _held: directory,
+        });
         let mut linked: BTreeMap<Vec<u8>, Node> = BTreeMap::new();
         while let Some(Entry { path, what }) = listing.next()? {
             let node = match what {
                 What::Inode(mut inode) => {
-                    let bytes = bytes_of(&tree, &path, &inode)
+                    let bytes = bytes_of(&tree.root, &path, &inode)
                         .on("stat", || format!("{}/{TREE}", self.layer_path(layer)))?;
-                    let content = FileContent::take_from(&mut inode.kind);
+                    let content = FileContent::take_from(&mut inode.kind, &tree, &path);
                     let node = Node {
                         inode,
                         content,
@@ -175,10 +181,10 @@ impl Store {
         Ok(())
     }
 
-    fn each_indexed(&self, layer: DiffId, directory: &OwnedFd, visit: Visit<'_>) -> Result<()> {
+    fn each_indexed(&self, layer: DiffId, directory: OwnedFd, visit: Visit<'_>) -> Result<()> {
         let path = || self.layer_path(layer);
-        let tree = indexed::tree(directory, Path::new(&path()))?;
-        let data = Rc::new(LayerData::open(directory).on("open the tar of", path)?);
+        let tree = indexed::tree(&directory, Path::new(&path()))?;
+        let data = Arc::new(LayerData::open(directory).on("open the tar of", path)?);
         let mut nodes: HashMap<NodeId, Node> = HashMap::new();
         let mut result = Ok(());
         tree.each_name(|path, id| {
@@ -329,7 +335,7 @@ fn below(path: &[u8]) -> Vec<u8> {
 }
 
 impl Node {
-    fn of_index(node: &tree::Node, data: &Rc<LayerData>) -> Self {
+    fn of_index(node: &tree::Node, data: &Arc<LayerData>) -> Self {
         let mut bytes = 0;
         let mut content = FileContent::None;
         let kind = match &node.kind {
