@@ -18,6 +18,7 @@ mod gc;
 mod health;
 mod history;
 mod images;
+mod images_wanted;
 mod import;
 mod info;
 mod inspect;

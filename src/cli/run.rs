@@ -3,25 +3,22 @@
 use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Instant;
 
 use anyhow::{Context, bail, ensure};
 use clap::Args;
-use mybox_store::{Image, Platform, Store};
+use mybox_store::{Image, Store};
 
 use super::attach::{LeaveArguments, code_of};
 use super::health::HealthArguments;
+use super::images_wanted::ImageArguments;
 use super::isolation::IsolationArguments;
 use super::layer_form::LayerFormArgument;
 use super::limits::LimitArguments;
 use super::log_options::LogArguments;
 use super::mounts::MountArguments;
 use super::naming::NamingArguments;
-use super::progress::{self, Display, Style};
 use super::sharing::{self, SharingArguments};
 use super::{env_file, output, values};
-use crate::container::events::{self, Event};
 use crate::container::log::Stream;
 use crate::container::port::{Port, Publish};
 use crate::container::{ContainerId, Ending, Places, RestartPolicy};
@@ -31,11 +28,9 @@ use crate::kernel::process;
 use crate::life::attach::Options;
 use crate::life::detach::{self, Detached};
 use crate::life::foreground::{self, Listeners, Stayed};
-use crate::life::pull::{self, PullPolicy};
-use crate::life::{self, recover, volumes_from};
+use crate::life::{self, pull, recover, volumes_from};
 use crate::net::names::HostEntry;
 use crate::plan::{NetworkMode, RunRequest, StandardStream, explain};
-use crate::registry::{self, Notice};
 
 #[derive(Debug, Args)]
 // As with Docker the last one of a flag counts: aliases and scripts put theirs before the user's.
@@ -179,13 +174,8 @@ pub(super) struct Arguments {
     #[arg(value_parser = values::host_entry)]
     add_host: Vec<HostEntry>,
 
-    /// When to pull the image: always, missing, never
-    #[arg(long, value_name = "WHEN", help_heading = "Image")]
-    #[arg(default_value = "missing", value_parser = pull_policy)]
-    pull: PullPolicy,
-    /// The platform, where the image has several [default: this machine's]
-    #[arg(long, value_name = "OS/ARCH[/VARIANT]", help_heading = "Image")]
-    platform: Option<Platform>,
+    #[command(flatten)]
+    images: ImageArguments,
 
     /// The image: a name, an id, a digest, or the beginning of one
     image: String,
@@ -201,7 +191,7 @@ pub(super) struct Arguments {
 /// Runs the container; the answer is its exit code.
 pub(super) fn run(places: &Places, arguments: Arguments) -> Result<u8, Failure> {
     let dry_run = arguments.dry_run;
-    let (policy, platform) = (arguments.pull, arguments.platform.clone());
+    let images = arguments.images.clone();
     let layer_form = arguments.layer_form;
     let cid_file = arguments.cidfile.clone();
     attach_fits(&arguments).map_err(own)?;
@@ -210,10 +200,10 @@ pub(super) fn run(places: &Places, arguments: Arguments) -> Result<u8, Failure> 
     if dry_run {
         volumes_from::add(places, &mut request).map_err(own)?;
         let store = layer_form.open(places).map_err(own)?;
-        let here = pull::find_here(&store, &request.image, platform.as_ref()).map_err(own)?;
+        let here = pull::find_here(&store, &request.image, images.platform()).map_err(own)?;
         request.image = here.name;
         for mount in &mut request.image_mounts {
-            let here = pull::find_here(&store, &mount.image, platform.as_ref()).map_err(own)?;
+            let here = pull::find_here(&store, &mount.image, images.platform()).map_err(own)?;
             mount.manifest = Some(here.image.manifest);
         }
         let plan = life::dry_run(places, &store, &here.image, &request).map_err(own)?;
@@ -225,10 +215,7 @@ pub(super) fn run(places: &Places, arguments: Arguments) -> Result<u8, Failure> 
     volumes_from::add(places, &mut request).map_err(own)?;
     let cid_file = cid_file.map(CidFile::new).transpose().map_err(own)?;
     let store = layer_form.open(places).map_err(own)?;
-    let (image, name) =
-        bring_image(places, &store, &request.image, policy, platform.clone()).map_err(own)?;
-    request.image = name;
-    bring_mounts(places, &store, &mut request, policy, platform).map_err(own)?;
+    let image = images.bring(places, &store, &mut request).map_err(own)?;
     let options = Options {
         input: request.is_attached(StandardStream::Input),
         ..leave
@@ -395,7 +382,7 @@ pub(super) fn create(places: &Places, arguments: Arguments) -> Result<u8, Failur
         let error = anyhow::anyhow!("create starts nothing: it does not take {flag}");
         return Err(Failure::with_code(2, error));
     }
-    let (policy, platform) = (arguments.pull, arguments.platform.clone());
+    let images = arguments.images.clone();
     let layer_form = arguments.layer_form;
     let cid_file = arguments.cidfile.clone().map(CidFile::new).transpose()?;
     let mut request = request(Arguments {
@@ -406,9 +393,7 @@ pub(super) fn create(places: &Places, arguments: Arguments) -> Result<u8, Failur
     request.detach = false;
     volumes_from::add(places, &mut request)?;
     let store = layer_form.open(places)?;
-    let (image, name) = bring_image(places, &store, &request.image, policy, platform.clone())?;
-    request.image = name;
-    bring_mounts(places, &store, &mut request, policy, platform)?;
+    let image = images.bring(places, &store, &mut request)?;
     let id = life::create::create(places, &store, &image, &request)?;
     cid_file.map_or(Ok(()), |file| file.keep(&id))?;
     output::line(id.as_str())?;
@@ -451,51 +436,6 @@ impl Drop for CidFile {
             let _ = std::fs::remove_file(&self.path);
         }
     }
-}
-
-/// Pulls the image if that is called for; the image and its name in the store. Progress goes where
-/// the command's errors go.
-fn bring_image(
-    places: &Places,
-    store: &Store,
-    image: &str,
-    policy: PullPolicy,
-    platform: Option<Platform>,
-) -> anyhow::Result<(Image, String)> {
-    let display = Arc::new(Display::new(Style::choose(false, false)));
-    let registry = registry::Options {
-        notice: Notice::new(Display::notes(&display)),
-        ..registry::Options::default()
-    };
-    let started = Instant::now();
-    let watch = |event| display.show(event);
-    let brought = pull::pull_for_run(store, image, platform, policy, registry, &watch);
-    display.finish();
-    let brought = brought?;
-    if let Some(pulled) = brought.pulled {
-        events::tell(
-            places,
-            &Event::of_image("pull", &pulled.reference.familiar()),
-        );
-        output::note(&progress::summary(&pulled, started.elapsed()));
-    }
-    Ok((brought.image, brought.name))
-}
-
-/// The same for the images that it is to have mounted.
-fn bring_mounts(
-    places: &Places,
-    store: &Store,
-    request: &mut RunRequest,
-    policy: PullPolicy,
-    platform: Option<Platform>,
-) -> anyhow::Result<()> {
-    for mount in &mut request.image_mounts {
-        let (image, name) = bring_image(places, store, &mount.image, policy, platform.clone())
-            .with_context(|| format!("mount the image {}", mount.image))?;
-        (mount.image, mount.manifest) = (name, Some(image.manifest));
-    }
-    Ok(())
 }
 
 /// 137 alone would leave the user guessing who sent SIGKILL.
@@ -563,13 +503,4 @@ fn request(arguments: Arguments) -> anyhow::Result<RunRequest> {
     arguments.mounts.apply(&mut request);
     arguments.naming.apply(&mut request)?;
     Ok(request)
-}
-
-fn pull_policy(text: &str) -> Result<PullPolicy, String> {
-    match text {
-        "always" => Ok(PullPolicy::Always),
-        "missing" => Ok(PullPolicy::Missing),
-        "never" => Ok(PullPolicy::Never),
-        other => Err(format!("`{other}` is none of always, missing, never")),
-    }
 }

@@ -69,6 +69,23 @@ fn run_pulls_what_is_missing_or_always_or_never() {
 }
 
 #[test]
+fn a_run_says_what_it_pulls_unless_it_is_to_be_quiet() {
+    let (sandbox, registry) = (Sandbox::new("quiet"), FakeRegistry::start());
+    let image = TestImage::new([Rootfs::tiny()]);
+    registry.add("app:latest", &image);
+    let name = registry.reference("app");
+    let run = |flags: &[&str]| {
+        let run = sandbox.mybox(["run", "--rm", "--network", "none", "--pull", "always"]);
+        run.args(flags).args([&*name, "true"]).run().ok().stderr()
+    };
+    let told = run(&[]);
+    assert!(told.contains(&name), "{told}");
+    for flag in ["-q", "--quiet"] {
+        assert_eq!(run(&[flag]), "");
+    }
+}
+
+#[test]
 fn an_image_of_docker_s_own_form_keeps_its_bytes() {
     let (sandbox, registry) = (Sandbox::new("pull"), FakeRegistry::start());
     let image = TestImage::docker([Rootfs::empty().file("file", "docker")]);
