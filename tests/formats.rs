@@ -445,3 +445,35 @@ fn what_cannot_be_printed_is_said() {
         "no such image: nobody",
     );
 }
+
+#[test]
+fn inspect_of_an_ambiguous_beginning_names_what_it_fits() {
+    let sandbox = Sandbox::tiny("ambiguousid");
+    // Of 17 ids, two begin with the same digit.
+    let mut ids: Vec<String> = Vec::new();
+    let (first, second) = loop {
+        let create = sandbox.mybox(["create", "--network", "none", "tiny", "true"]);
+        let id = create.run().ok().line();
+        let same = ids.iter().find(|other| other[..1] == id[..1]).cloned();
+        ids.push(id.clone());
+        if let Some(other) = same {
+            break (other, id);
+        }
+    };
+    let prefix = &first[..1];
+    let refused = sandbox.mybox(["inspect", prefix]).run().code(1);
+    let said = refused.stderr();
+    assert!(
+        said.contains(&format!("{prefix} is ambiguous: it fits the containers")),
+        "{said}"
+    );
+    assert!(
+        said.contains(&first[..12]) && said.contains(&second[..12]),
+        "{said}"
+    );
+    // It is no question of containers what an image has as its whole name.
+    drop(sandbox.mybox(["tag", "tiny", prefix]).run().ok());
+    let image = sandbox.mybox(["inspect", "-f", "{{.Os}}", prefix]);
+    assert_eq!(image.run().ok().line(), "linux");
+    ids.iter().for_each(|id| remove(&sandbox, id));
+}

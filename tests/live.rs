@@ -165,6 +165,9 @@ fn top_shows_the_processes_as_the_host_numbers_them() {
         rows.contains(&serde_json::json!({"pid": pid, "cmd": "probe trap TERM"})),
         "{rows:?}"
     );
+    let named = sandbox.mybox(["top", "busy", "-o", "user,uid"]).run().ok();
+    let heading: Vec<String> = named.stdout().lines().take(2).map(Into::into).collect();
+    assert_eq!(heading, ["USER   UID", "root   0"]);
     let refused = sandbox.mybox(["top", "busy", "aux"]).run().code(1);
     drop(refused.says("`aux` are not built yet"));
     exec.signal(Signal::USR1);

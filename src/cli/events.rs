@@ -26,9 +26,9 @@ Containers: create, start, die, oom, kill, stop, restart, pause, unpause, rename
 exec_create, exec_die, destroy, health_status: healthy and unhealthy. Images: pull, import, load,
 tag, untag, delete. Volumes: create, mount, unmount, destroy, prune.
 With --json a line for each: {type, action, id, time, timeNano, attributes}. --format takes Go's
-template language and knows Docker's fields: Type, Action, Actor.ID, Actor.Attributes, Time, TimeNano,
-Scope, and for containers and images Status, ID and From. The log is in the run root, its last 4 to
-8 MB; it is gone after a reboot.")]
+template language and knows Docker's fields: Type, Action, Actor.ID, Actor.Attributes, Time,
+TimeNano, Scope, and for containers and images Status, ID and From. The log is in the run root, its
+last 4 to 8 MB; it is gone after a reboot.")]
 pub(super) struct Arguments {
     /// What has happened since then, too
     #[arg(long, value_name = "TIME", value_parser = values::time)]

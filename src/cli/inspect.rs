@@ -62,7 +62,11 @@ fn document(
     let row = match kind {
         Some(Kind::Image) => None,
         Some(Kind::Container) => Some(find::one(places, name)?),
-        None => find::one(places, name).ok(),
+        None => match find::one_or_none(places, name) {
+            // The whole name of an image is not ambiguous.
+            Err(_) if names_an_image(store, name) => None,
+            found => found?,
+        },
     };
     if let Some(row) = row {
         return container_document(places, store, &row);
@@ -70,6 +74,14 @@ fn document(
     let image = store.find(name)?;
     let survey = store.survey(&|| Record::uses(places))?;
     image_document(&survey, &image)
+}
+
+fn names_an_image(store: &Store, name: &str) -> bool {
+    let Ok(image) = store.find(name) else {
+        return false;
+    };
+    let mut names = image.references.iter().map(Reference::familiar);
+    names.any(|known| known == name || known.strip_suffix(":latest") == Some(name))
 }
 
 fn container_document(places: &Places, store: &Store, row: &Container) -> anyhow::Result<Value> {

@@ -71,6 +71,8 @@ fn object(header: &[&str], row: Vec<String>) -> Value {
 enum Column {
     Uid,
     User,
+    /// That of `ps -f`: the user's name, under the heading of his number.
+    Owner,
     Pid,
     Ppid,
     Pgid,
@@ -88,7 +90,7 @@ enum Column {
 }
 
 const USUAL: [Column; 8] = [
-    Column::User,
+    Column::Owner,
     Column::Pid,
     Column::Ppid,
     Column::C,
@@ -123,8 +125,8 @@ impl Column {
 
     fn header(self) -> &'static str {
         match self {
-            // As ps -f has it, whose column of this name holds the name of the user.
-            Self::Uid | Self::User => "UID",
+            Self::Uid | Self::Owner => "UID",
+            Self::User => "USER",
             Self::Pid => "PID",
             Self::Ppid => "PPID",
             Self::Pgid => "PGID",
@@ -170,7 +172,7 @@ impl Column {
     fn cell(self, process: &Process, names: &HashMap<u32, String>) -> String {
         match self {
             Self::Uid => process.uid.to_string(),
-            Self::User => {
+            Self::User | Self::Owner => {
                 let name = names.get(&process.uid).cloned();
                 name.unwrap_or_else(|| process.uid.to_string())
             }

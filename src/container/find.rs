@@ -128,14 +128,22 @@ pub fn again(places: &Places, id: &ContainerId) -> Result<Option<Container>> {
 
 /// The one container that a name, an id or the beginning of an id means.
 pub fn one(places: &Places, word: &str) -> Result<Container> {
+    match one_or_none(places, word)? {
+        Some(container) => Ok(container),
+        None => bail!("no such container: {word}"),
+    }
+}
+
+/// The same; `None` if it fits none. What fits several is an error.
+pub fn one_or_none(places: &Places, word: &str) -> Result<Option<Container>> {
     let mut containers = all(places)?;
     if let Some(at) = containers.iter().position(|one| one.record.name == word) {
-        return Ok(containers.swap_remove(at));
+        return Ok(Some(containers.swap_remove(at)));
     }
     containers.retain(|one| !word.is_empty() && one.record.id.as_str().starts_with(word));
     match containers.len() {
-        0 => bail!("no such container: {word}"),
-        1 => Ok(containers.swap_remove(0)),
+        0 => Ok(None),
+        1 => Ok(Some(containers.swap_remove(0))),
         _ => {
             let ids: Vec<&str> = containers.iter().map(|one| one.record.id.short()).collect();
             bail!(
