@@ -17,26 +17,56 @@ use super::{Context, Result};
 /// linux/magic.h
 const EROFS_SUPER_MAGIC_V1: i64 = 0xe0f5_e1e2;
 
+/// A file for the kernel to open.
+#[derive(Debug, Clone, Copy)]
+pub enum File<'a> {
+    /// One that is open. It need not have a name.
+    Open(BorrowedFd<'a>),
+    /// A name in an open directory, and no symlink.
+    In(BorrowedFd<'a>, &'a str),
+}
+
+impl File<'_> {
+    /// No path of the file's own: it might be too long for fsconfig(2), or be another file's by now.
+    fn by_number(self) -> String {
+        match self {
+            Self::Open(file) => format!("/proc/self/fd/{}", file.as_raw_fd()),
+            Self::In(directory, name) => format!("/proc/self/fd/{}/{name}", directory.as_raw_fd()),
+        }
+    }
+
+    fn name(self) -> PathBuf {
+        match self {
+            Self::Open(_) => {
+                let path = self.by_number();
+                std::fs::read_link(&path).unwrap_or_else(|_| path.into())
+            }
+            Self::In(directory, name) => File::Open(directory).name().join(name),
+        }
+    }
+}
+
 /// Mounts the file system of `index`, read-only and attached nowhere.
 ///
 /// `devices` are in the order of the index's device table. The kernel opens all files anew, so the
-/// descriptors may be closed afterwards, and their files need not have a name.
-pub fn mount(index: BorrowedFd<'_>, devices: &[BorrowedFd<'_>]) -> Result<OwnedFd> {
+/// descriptors may be closed afterwards.
+pub fn mount(index: BorrowedFd<'_>, devices: &[File<'_>]) -> Result<OwnedFd> {
+    let index = File::Open(index);
     let context = fsopen("erofs", FsOpenFlags::FSOPEN_CLOEXEC).on("fsopen", "erofs")?;
-    let set = |key: &str, file: BorrowedFd<'_>| match fsconfig_set_string(
+    let set = |key: &str, file: File<'_>| match fsconfig_set_string(
         context.as_fd(),
         key,
-        by_number(file),
+        file.by_number(),
     ) {
         Ok(()) => Ok(()),
-        Err(errno) => Err(errno).on_path(&format!("set {key} of erofs to"), name_of(file)),
+        Err(errno) => Err(errno).on_path(&format!("set {key} of erofs to"), file.name()),
     };
     set("source", index)?;
     for device in devices {
         set("device", *device)?;
     }
     if let Err(errno) = fsconfig_create(context.as_fd()) {
-        return Err(errno).on("mount erofs", Refused(name_of(index), words_of(context)));
+        return Err(errno).on("mount erofs", Refused(index.name(), words_of(context)));
     }
     let attributes = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NODEV;
     mount_of(context.as_fd(), "erofs", attributes)
@@ -59,17 +89,6 @@ pub fn identity(mount: BorrowedFd<'_>) -> Result<Option<Identity>> {
         device: stat.st_dev,
         root: stat.st_ino,
     }))
-}
-
-/// No path of the file system's own: it might be too long for fsconfig(2), or be another file's by
-/// now.
-fn by_number(file: BorrowedFd<'_>) -> String {
-    format!("/proc/self/fd/{}", file.as_raw_fd())
-}
-
-fn name_of(file: BorrowedFd<'_>) -> PathBuf {
-    let path = by_number(file);
-    std::fs::read_link(&path).unwrap_or_else(|_| path.into())
 }
 
 /// What the kernel wrote into the context's log (fsopen(2)): errno alone says little.

@@ -115,7 +115,10 @@ fn try_mounting(root: &Path) -> Result<bool> {
     // An overlay that is not written to is of two layers at least.
     let mut mounts = Vec::new();
     for _ in 0..2 {
-        mounts.push(erofs::mount(index.as_fd(), &[device.as_fd()])?);
+        mounts.push(erofs::mount(
+            index.as_fd(),
+            &[erofs::File::Open(device.as_fd())],
+        )?);
     }
     check(mounts[0].as_fd(), &sample).context("read a file of a mounted layer")?;
     let lower: Vec<Lower> = mounts.into_iter().map(Lower::Detached).collect();

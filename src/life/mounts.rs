@@ -24,7 +24,7 @@
 use std::fmt::Write as _;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
@@ -150,18 +150,23 @@ impl Mounts {
 }
 
 fn mount(indexed: &Indexed) -> Result<OwnedFd> {
-    let devices = indexed.devices.iter().map(|device| device.fd.as_fd());
-    let devices: Vec<BorrowedFd<'_>> = devices.collect();
+    let devices = indexed.devices.iter().map(|device| {
+        let (directory, name) = device.place();
+        erofs::File::In(directory, name)
+    });
+    let devices: Vec<erofs::File<'_>> = devices.collect();
     Ok(erofs::mount(indexed.index.fd.as_fd(), &devices)?)
 }
 
 /// A name for the files that are mounted.
 fn file_name(indexed: &Indexed) -> Result<String> {
-    let mut inodes = String::new();
-    for file in std::iter::once(&indexed.index).chain(&indexed.devices) {
-        let stat =
-            rustix::fs::fstat(&file.fd).with_context(|| format!("stat {}", file.path.display()))?;
-        let _ = write!(inodes, "{}:{} ", stat.st_dev, stat.st_ino);
+    let index = &indexed.index;
+    let stat =
+        rustix::fs::fstat(&index.fd).with_context(|| format!("stat {}", index.path.display()))?;
+    let mut inodes = format!("{}:{} ", stat.st_dev, stat.st_ino);
+    for device in &indexed.devices {
+        let (device, number) = device.inode;
+        let _ = write!(inodes, "{device}:{number} ");
     }
     Ok(Digest::of(inodes.as_bytes()).hex())
 }

@@ -104,7 +104,7 @@ pub use receive::LayerStep;
 pub use reference::Reference;
 pub use remove::Removed;
 pub use shares::{SharedLayer, Shares};
-pub use stack::{Indexed, Lower, Stack, StoreFile};
+pub use stack::{DataFile, Indexed, Lower, Stack, StoreFile};
 pub use survey::{Survey, Use, Uses, no_uses};
 pub use time::rfc3339;
 pub use transfer::{ArchiveFormat, Loaded};

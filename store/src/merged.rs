@@ -8,14 +8,13 @@
 //! Its device table says where its files' data lies, by tags: `<diff id hex>` for a layer's tar,
 //! `index:<the first 58 digits>` for a layer's index, where what could not be pointed to lies.
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use rustix::fs::{AtFlags, OFlags};
-use rustix::io::Errno;
 
 use crate::digest::{DiffId, Digest};
 use crate::dir;
@@ -29,7 +28,7 @@ use crate::layer::indexed::{self, INDEX, TAR};
 use crate::layout::{IMAGES, Store};
 use crate::lock::{self, SingleFlight};
 use crate::object::{merged_file, merged_name};
-use crate::stack::{Indexed, StoreFile};
+use crate::stack::{DataFile, Indexed, StoreFile};
 
 const INDEX_TAG: &str = "index:";
 /// As many layers as overlayfs stacks.
@@ -126,7 +125,7 @@ impl Store {
     pub(crate) fn hold_merged(
         &self,
         layers: &[DiffId],
-        held: &[(DiffId, OwnedFd)],
+        held: &[(DiffId, Arc<OwnedFd>)],
     ) -> Result<Option<Indexed>> {
         let Some(chain) = merged_of(layers) else {
             return Ok(None);
@@ -136,25 +135,20 @@ impl Store {
         };
         let path = PathBuf::from(self.merged_path(chain));
         let file = File::from(fd);
-        let mut files = HashMap::with_capacity(2 * held.len());
-        for (layer, directory) in held {
-            files.insert(tar_tag(*layer), (*layer, directory, TAR));
-            files.insert(index_tag(*layer), (*layer, directory, INDEX));
-        }
+        let names: Vec<String> = held.iter().map(|(layer, _)| layer.hex()).collect();
+        let directories = self.root().join("layers");
         let mut devices = Vec::new();
+        let mut last = 0;
         for device in read::devices(&file, &path)? {
             let foreign =
                 || Error::damaged(path.display(), "it points into another image's layers");
-            let (layer, directory, name) = files.get(&device.tag).ok_or_else(foreign)?;
-            let path = PathBuf::from(self.layer_path(*layer)).join(name);
-            match indexed::open(directory, name) {
-                Ok(fd) => devices.push(StoreFile {
-                    path,
-                    fd: fd.into(),
-                }),
+            let (number, name) = tagged(&names, last, &device.tag).ok_or_else(foreign)?;
+            last = number;
+            let path = directories.join(&names[number]).join(name);
+            match DataFile::find(&held[number].1, name, path)? {
+                Some(file) => devices.push(file),
                 // The layer is of another form now.
-                Err(Errno::NOENT) => return Ok(None),
-                Err(errno) => return Err(Error::io("open", path.display(), errno)),
+                None => return Ok(None),
             }
         }
         let fd = file.into();
@@ -173,6 +167,21 @@ impl Store {
     }
 }
 
+/// The number of the layer that a tag means, and which file of it. It is looked for from `first` on and
+/// then from the beginning: devices come in the order of the layers.
+fn tagged(layers: &[String], first: usize, tag: &[u8]) -> Option<(usize, &'static str)> {
+    let (digits, name) = match tag.strip_prefix(INDEX_TAG.as_bytes()) {
+        Some(digits) => (digits, INDEX),
+        None => (tag, TAR),
+    };
+    if tag.len() != 64 {
+        return None;
+    }
+    let mut numbers = (first..layers.len()).chain(0..first);
+    let number = numbers.find(|number| layers[*number].as_bytes().starts_with(digits))?;
+    Some((number, name))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -189,5 +198,27 @@ mod tests {
         let three = Digest::of(format!("{two} {}", c.digest()).as_bytes());
         assert_eq!(chain_id(&[a, b, c]), Some(three));
         assert_ne!(chain_id(&[a, c, b]), Some(three));
+    }
+
+    #[test]
+    fn tags_mean_a_file_of_a_layer_wherever_the_search_begins() {
+        let diff_ids = ["a", "b", "c"].map(|text| DiffId::from(Digest::of(text.as_bytes())));
+        let layers = diff_ids.map(|layer| layer.hex());
+        for (number, layer) in diff_ids.into_iter().enumerate() {
+            for first in 0..layers.len() {
+                assert_eq!(tagged(&layers, first, &tar_tag(layer)), Some((number, TAR)));
+                let of_index = tagged(&layers, first, &index_tag(layer));
+                assert_eq!(of_index, Some((number, INDEX)));
+            }
+        }
+        let foreign = DiffId::from(Digest::of(b"d"));
+        for tag in [
+            tar_tag(foreign),
+            index_tag(foreign),
+            Vec::new(),
+            b"index:".to_vec(),
+        ] {
+            assert_eq!(tagged(&layers, 1, &tag), None);
+        }
     }
 }

@@ -1,7 +1,8 @@
 //! The layers of an image, ready to be stacked, and kept from removal while somebody has them.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use rustix::io::Errno;
 
@@ -23,8 +24,8 @@ use crate::{dir, object};
 #[derive(Debug)]
 pub struct Stack {
     manifest: Held,
-    /// Each carries a layer's shared lock. Close-on-exec.
-    locks: Vec<OwnedFd>,
+    /// The layers' directories. Each carries its layer's shared lock. Close-on-exec.
+    locks: Vec<Arc<OwnedFd>>,
     layers: Vec<Lower>,
 }
 
@@ -38,12 +39,19 @@ impl Stack {
 
     /// What has to stay open for the layers to stay. Close-on-exec.
     pub fn into_descriptors(self) -> Vec<OwnedFd> {
-        let mut descriptors = self.locks;
-        descriptors.push(self.manifest.into());
         // The merged index has its lock on its own descriptor.
-        descriptors.extend(self.layers.into_iter().map(|lower| match lower {
-            Lower::Tree(tree) => tree.fd,
-            Lower::Indexed(indexed) => indexed.index.fd,
+        let mut descriptors: Vec<OwnedFd> = self
+            .layers
+            .into_iter()
+            .map(|lower| match lower {
+                Lower::Tree(tree) => tree.fd,
+                Lower::Indexed(indexed) => indexed.index.fd,
+            })
+            .collect();
+        descriptors.push(self.manifest.into());
+        let locks = self.locks.into_iter();
+        descriptors.extend(locks.map(|lock| {
+            Arc::into_inner(lock).expect("what pointed into the layers has gone with them")
         }));
         descriptors
     }
@@ -74,7 +82,42 @@ pub struct Indexed {
     /// The image.
     pub index: StoreFile,
     /// The files that its data lies in, in the order of its device table.
-    pub devices: Vec<StoreFile>,
+    pub devices: Vec<DataFile>,
+}
+
+/// A file that an index points into: a name in the directory of a layer that is held. It is not open: an
+/// image may have hundreds, and only the kernel reads them. What is in a held directory stays in it, even
+/// if the layer is exchanged for the same one in another form.
+#[derive(Debug)]
+pub struct DataFile {
+    /// Where it lies.
+    pub path: PathBuf,
+    /// `st_dev` and `st_ino`.
+    pub inode: (u64, u64),
+    directory: Arc<OwnedFd>,
+    name: &'static str,
+}
+
+impl DataFile {
+    /// Looks for it; `None` if it is not there.
+    pub(crate) fn find(
+        directory: &Arc<OwnedFd>,
+        name: &'static str,
+        path: PathBuf,
+    ) -> Result<Option<Self>> {
+        let stat = object::stat(directory.as_fd(), name).on_path("stat", &path)?;
+        Ok(stat.map(|stat| Self {
+            path,
+            inode: (stat.st_dev, stat.st_ino),
+            directory: Arc::clone(directory),
+            name,
+        }))
+    }
+
+    /// The directory that it is in, and its name there.
+    pub fn place(&self) -> (BorrowedFd<'_>, &'static str) {
+        (self.directory.as_fd(), self.name)
+    }
 }
 
 /// An open file or directory of the store.
@@ -109,7 +152,7 @@ impl Store {
             };
             object::touch_if_stale(&directory, RECORD)
                 .on("touch the record of", || self.layer_path(*layer))?;
-            held.push((*layer, directory));
+            held.push((*layer, Arc::new(directory)));
         }
         let layers = match self.merged_for_run(image, &held)? {
             Some(merged) => vec![Lower::Indexed(merged)],
@@ -124,7 +167,11 @@ impl Store {
 
     /// The merged index of the layers, made if it is missing. What keeps it from being made, a full
     /// disk or one that is only to be read, keeps nobody from stacking the layers one by one.
-    fn merged_for_run(&self, image: &Image, held: &[(DiffId, OwnedFd)]) -> Result<Option<Indexed>> {
+    fn merged_for_run(
+        &self,
+        image: &Image,
+        held: &[(DiffId, Arc<OwnedFd>)],
+    ) -> Result<Option<Indexed>> {
         match self.hold_merged(&image.layers, held)? {
             None if merged_of(&image.layers).is_some() => {}
             there => return Ok(there),
@@ -136,8 +183,8 @@ impl Store {
         }
     }
 
-    fn lowers(&self, held: &[(DiffId, OwnedFd)]) -> Result<Vec<Lower>> {
-        let lower = |(layer, directory): &(DiffId, OwnedFd)| self.lower(*layer, directory);
+    fn lowers(&self, held: &[(DiffId, Arc<OwnedFd>)]) -> Result<Vec<Lower>> {
+        let lower = |(layer, directory): &(DiffId, Arc<OwnedFd>)| self.lower(*layer, directory);
         held.iter().map(lower).collect()
     }
 
@@ -157,20 +204,19 @@ impl Store {
     }
 
     /// A layer has the files of its form.
-    fn lower(&self, layer: DiffId, held: &OwnedFd) -> Result<Lower> {
+    fn lower(&self, layer: DiffId, held: &Arc<OwnedFd>) -> Result<Lower> {
         let directory = PathBuf::from(self.layer_path(layer));
         let path = directory.join(TREE);
         let tree = dir::open(held, TREE);
         if tree.as_ref().is_err_and(|errno| *errno == Errno::NOENT) {
-            let file = |name: &str| {
-                let path = directory.join(name);
-                let fd = indexed::open(held, name).on_path("open", &path)?.into();
-                Ok(StoreFile { path, fd })
-            };
-            return Ok(Lower::Indexed(Indexed {
-                index: file(INDEX)?,
-                devices: vec![file(TAR)?],
-            }));
+            let path = directory.join(INDEX);
+            let fd = indexed::open(held, INDEX).on_path("open", &path)?.into();
+            let index = StoreFile { path, fd };
+            let tar = directory.join(TAR);
+            let missing = || Error::damaged(tar.display(), "it is missing");
+            let tar = DataFile::find(held, TAR, tar.clone())?.ok_or_else(missing)?;
+            let devices = vec![tar];
+            return Ok(Lower::Indexed(Indexed { index, devices }));
         }
         let fd = tree.on_path("open", &path)?;
         Ok(Lower::Tree(StoreFile { path, fd }))
