@@ -477,3 +477,38 @@ fn inspect_of_an_ambiguous_beginning_names_what_it_fits() {
     assert_eq!(image.run().ok().line(), "linux");
     ids.iter().for_each(|id| remove(&sandbox, id));
 }
+
+#[test]
+fn ps_tells_what_a_container_has_written_and_that_with_its_image() {
+    let sandbox = Sandbox::tiny("pssize");
+    for name in ["idle", "writer"] {
+        let create = sandbox.mybox(["create", "--network", "none", "--name", name, "tiny"]);
+        drop(create.arg("true").run().ok());
+    }
+    let file = sandbox.root().join("content");
+    std::fs::write(&file, vec![b'x'; 1 << 20]).expect("a file of 1 MiB");
+    let content = file.to_str().expect("a path");
+    drop(sandbox.mybox(["cp", content, "writer:/content"]).run().ok());
+    std::fs::remove_file(&file).expect("the file");
+    let ps = |words: &[&str]| sandbox.mybox(["ps", "-a"]).args(words).run().ok().stdout();
+    let sizes = ps(&["--format", "{{.Names}} {{.Size}}"]);
+    let lines: Vec<&str> = sizes.lines().collect();
+    assert!(lines[0].starts_with("writer 1.05MB (virtual "), "{sizes}");
+    assert!(lines[1].starts_with("idle 0B (virtual "), "{sizes}");
+    let image = sandbox
+        .mybox(["images", "--format", "{{.Size}}"])
+        .run()
+        .ok();
+    assert!(
+        lines[1].ends_with(&format!("(virtual {})", image.line())),
+        "{sizes}"
+    );
+    let table = ps(&["-s"]);
+    let heading = table.lines().next().expect("a heading");
+    assert!(heading.ends_with(" SIZE"), "{table}");
+    assert!(table.contains("1.05MB (virtual "), "{table}");
+    assert!(!ps(&[]).contains("virtual"));
+    drop(sandbox.mybox(["ps", "-s", "--json"]).run().code(2));
+    remove(&sandbox, "idle");
+    remove(&sandbox, "writer");
+}

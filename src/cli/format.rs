@@ -46,6 +46,16 @@ impl FromStr for Format {
     }
 }
 
+impl Format {
+    /// Whether it asks for this field, which is costly to know. `json` has what is known anyway.
+    pub(super) fn asks_for(&self, name: &str) -> bool {
+        match self {
+            Self::Usual | Self::Json => false,
+            Self::Lines(template) | Self::Table(template) => template.mentions(name),
+        }
+    }
+}
+
 /// `--format` of what is not a row of a table, where `json` is all of it on a line.
 pub(super) fn of_object(text: &str) -> Result<Template, String> {
     match text {

@@ -5,7 +5,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 /// The flags of `docker run` on Linux that mybox does not take, of other commands some, and what there
 /// is instead.
-const FLAGS: [(&str, &str); 24] = [
+const FLAGS: [(&str, &str); 23] = [
     ("--blkio-weight", ""),
     ("--blkio-weight-device", ""),
     ("--cgroup-parent", ""),
@@ -39,7 +39,6 @@ const FLAGS: [(&str, &str); 24] = [
     ("--net-alias", ""),
     ("--oom-kill-disable", ""),
     ("--runtime", "mybox launches containers itself"),
-    ("--size", "`mybox df` tells what is on the disk"),
     ("--storage-opt", ""),
     ("--volume-driver", "volumes are directories of this host"),
 ];

@@ -2,7 +2,11 @@
 
 mod filter;
 
+use std::os::unix::fs::MetadataExt;
+
+use anyhow::Context;
 use clap::Args;
+use mybox_store::{Store, allocated};
 use serde_json::{Value, json};
 
 use filter::Filter;
@@ -11,12 +15,13 @@ use super::format::{self, Format, Heading};
 use super::output;
 use crate::container::find::{self, Container, State};
 use crate::container::health::Status;
-use crate::container::{Places, port};
+use crate::container::{Files, Places, port};
 use crate::error::Failure;
+use crate::kernel::process;
 use crate::life;
 
 /// What `--format` can ask for.
-const HEADINGS: [Heading; 14] = [
+const HEADINGS: [Heading; 15] = [
     ("ID", "CONTAINER ID"),
     ("Image", "IMAGE"),
     ("Command", "COMMAND"),
@@ -31,6 +36,7 @@ const HEADINGS: [Heading; 14] = [
     ("Labels", "LABELS"),
     ("Mounts", "MOUNTS"),
     ("LocalVolumes", "LOCAL VOLUMES"),
+    ("Size", "SIZE"),
 ];
 
 #[derive(Debug, Args)]
@@ -54,6 +60,9 @@ pub(super) struct Arguments {
     /// Only those that fit: health=healthy, status=exited, name=, id=, label=, exited=, ancestor=
     #[arg(short, long, value_name = "KEY=VALUE")]
     filter: Vec<Filter>,
+    /// What each has written, and that with its image, as bytes on the disk
+    #[arg(short, long, conflicts_with_all = ["quiet", "json"])]
+    size: bool,
     /// Ids alone
     #[arg(short, long)]
     quiet: bool,
@@ -85,7 +94,7 @@ pub(super) fn run(places: &Places, arguments: &Arguments) -> Result<u8, Failure>
             output::line(id(row, whole))?;
         }
     } else {
-        let usual = [
+        let mut usual = vec![
             "ID",
             "Image",
             "Command",
@@ -95,8 +104,18 @@ pub(super) fn run(places: &Places, arguments: &Arguments) -> Result<u8, Failure>
             "Ports",
             "Names",
         ];
-        let rows = rows.iter().map(|row| fields(row, whole)).collect();
-        format::print(arguments.format.as_ref(), &HEADINGS, &usual, rows)?;
+        let format = arguments.format.as_ref();
+        let sizes = if arguments.size || format.is_some_and(|it| it.asks_for("Size")) {
+            sizes(places, &rows)?
+        } else {
+            vec![String::new(); rows.len()]
+        };
+        if arguments.size {
+            usual.push("Size");
+        }
+        let rows = rows.iter().zip(sizes);
+        let rows = rows.map(|(row, size)| fields(row, whole, &size)).collect();
+        format::print(format, &HEADINGS, &usual, rows)?;
     }
     Ok(0)
 }
@@ -106,8 +125,31 @@ fn id(row: &Container, whole: bool) -> &str {
     if whole { id.as_str() } else { id.short() }
 }
 
+/// `4.1kB (virtual 2.05MB)` for each: its upper layer, and that with the layers of its image.
+fn sizes(places: &Places, rows: &[Container]) -> anyhow::Result<Vec<String>> {
+    // A descriptor for each directory on the way down, and a container's tree may be deep.
+    process::allow_many_descriptors().context("allow many open files")?;
+    let store = Store::open(&places.root)?;
+    let survey = store.survey(&mybox_store::no_uses)?;
+    let shares = survey.shares();
+    let size = |row: &Container| {
+        let upper = Files::of(places.container(&row.record.id)).upper();
+        let measured = || {
+            // Without the directory itself, which is there before anything is written.
+            let own = std::fs::metadata(&upper).map_or(0, |it| it.blocks() * 512);
+            Ok::<u64, std::io::Error>(allocated(&upper)?.saturating_sub(own))
+        };
+        let written = measured().with_context(|| format!("measure {}", upper.display()))?;
+        let image = shares.get(&row.record.manifest);
+        let whole = written + image.map_or(0, |shares| shares.total());
+        let sizes = [written, whole].map(output::decimal_size);
+        Ok(format!("{} (virtual {})", sizes[0], sizes[1]))
+    };
+    rows.iter().map(size).collect()
+}
+
 /// A row as templates know it, with Docker's names.
-fn fields(row: &Container, whole: bool) -> Value {
+fn fields(row: &Container, whole: bool, size: &str) -> Value {
     let record = &row.record;
     let longest = if whole { usize::MAX } else { 24 };
     let command: String = record.command.join(" ").chars().take(longest).collect();
@@ -133,6 +175,7 @@ fn fields(row: &Container, whole: bool) -> Value {
         "Labels": output::pairs(&record.labels).join(","),
         "Mounts": volumes.join(","),
         "LocalVolumes": volumes.len().to_string(),
+        "Size": size,
     })
 }
 

@@ -34,6 +34,11 @@ impl Template {
         eval::render(&self.nodes, object, names)
     }
 
+    /// Whether a field, or a text, of this name is in it.
+    pub(super) fn mentions(&self, name: &str) -> bool {
+        format!("{:?}", self.nodes).contains(&format!("{name:?}"))
+    }
+
     /// Whether that is the object itself, as JSON.
     pub(super) fn is_json(&self) -> bool {
         parse::parse("{{json .}}").is_ok_and(|nodes| nodes == self.nodes)
