@@ -829,7 +829,6 @@ fn only_the_streams_that_are_attached_are_the_callers() {
             &["-a", "stdout", "-d"][..],
             "--attach does not go with --detach",
         ),
-        (&["-a", "stdin"], "attach an output too"),
         (&["-t", "-a", "stderr"], "attach that with --tty"),
         (&["-a", "stdlog"], "none of stdin, stdout, stderr"),
     ] {
