@@ -19,6 +19,15 @@ fn on_terminal(command: Cmd) -> Session {
     Terminal::new(24, 80).spawn(command)
 }
 
+/// cat on a terminal, which answers.
+#[track_caller]
+fn cat_on_terminal(sandbox: &Sandbox, name: &str, flags: &[&str]) -> Session {
+    let mut session = on_terminal(run(sandbox, name, flags, &["cat"]));
+    session.send("up\r");
+    session.read_until("up\r\nup");
+    session
+}
+
 #[track_caller]
 fn state(sandbox: &Sandbox, name: &str) -> String {
     let row = known(sandbox, name).expect("a row");
@@ -76,16 +85,9 @@ fn the_detach_keys_leave_it_and_it_can_be_attached_to_again() {
 #[test]
 fn the_keys_are_those_asked_for() {
     let sandbox = Sandbox::tiny("keys");
-    let command = run(
-        &sandbox,
-        "shell",
-        &["-it", "--detach-keys", "ctrl-a,x"],
-        &["cat"],
-    );
-    let mut session = on_terminal(command);
+    let flags = ["-it", "--detach-keys", "ctrl-a,x"];
+    let mut session = cat_on_terminal(&sandbox, "shell", &flags);
     // Those of Docker's are the container's then.
-    session.send("up\r");
-    session.read_until("up\r\nup");
     session.send(LEAVE);
     session.send("\r");
     session.read_until("^P");
@@ -187,9 +189,7 @@ fn standard_input_alone_is_given_and_then_it_is_left() {
 #[test]
 fn it_ends_with_a_command_that_is_killed() {
     let sandbox = Sandbox::tiny("killed");
-    let mut session = on_terminal(run(&sandbox, "shell", &["-it"], &["cat"]));
-    session.send("up\r");
-    session.read_until("up\r\nup");
+    let session = cat_on_terminal(&sandbox, "shell", &["-it"]);
     session.signal(Signal::KILL);
     drop(session.wait());
     until("its end", || state(&sandbox, "shell") == "exited");
@@ -203,9 +203,7 @@ fn it_ends_with_its_monitor_and_the_command_takes_it_down() {
     let sandbox = Sandbox::tiny("unmonitored");
     for flags in [&["-it"][..], &["-it", "--rm"]] {
         let untouched = Terminal::new(24, 80).settings();
-        let mut session = on_terminal(run(&sandbox, "shell", flags, &["cat"]));
-        session.send("up\r");
-        session.read_until("up\r\nup");
+        let session = cat_on_terminal(&sandbox, "shell", flags);
         kill_process(monitor(&sandbox), Signal::KILL).expect("kill the monitor");
         let (code, screen, terminal) = session.wait();
         assert_eq!((code, terminal.settings()), (137, untouched), "{screen}");
@@ -222,20 +220,15 @@ fn it_ends_with_its_monitor_and_the_command_takes_it_down() {
 #[test]
 fn what_restarts_is_left_with_its_first_end() {
     let sandbox = Sandbox::tiny("again");
-    let command = run(&sandbox, "shell", &["-it", "--restart", "always"], &["cat"]);
-    let mut session = on_terminal(command);
-    session.send("up\r");
-    session.read_until("up\r\nup");
+    let always = ["-it", "--restart", "always"];
+    let mut session = cat_on_terminal(&sandbox, "shell", &always);
     session.send("\x04");
     let (code, screen, _) = session.wait();
     assert_eq!(code, 0, "{screen}");
     until("it runs again", || state(&sandbox, "shell") == "running");
     remove(&sandbox, "shell");
     // Who asks it to stop means it.
-    let command = run(&sandbox, "shell", &["-it", "--restart", "always"], &["cat"]);
-    let mut session = on_terminal(command);
-    session.send("up\r");
-    session.read_until("up\r\nup");
+    let session = cat_on_terminal(&sandbox, "shell", &always);
     session.signal(Signal::TERM);
     let (code, screen, _) = session.wait();
     assert_eq!(code, 143, "{screen}");

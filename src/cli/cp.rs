@@ -120,25 +120,17 @@ fn out_of(
             _ => source.pack(None, &mut io::stdout().lock(), &mut warn),
         }
     };
-    let container = match find::one(places, name) {
-        Ok(container) => container,
-        Err(no_container) => {
-            // No image's name has `:/` in it.
-            let Some((image, _)) = arguments.source.split_once(":/") else {
-                return Err(no_container);
-            };
-            return match pull::find_here(&store, image, None) {
-                Ok(found) => {
-                    let path = typed(&arguments.source[image.len() + 1..])?;
-                    let files = store.image_files(&found.image)?;
-                    let source = Source::find_in_image(files, &path, arguments.follow_link);
-                    source
-                        .and_then(|source| hand_on(&source))
-                        .with_context(|| format!("copy from image {image}"))
-                }
-                Err(no_image) => Err(no_image.context(no_container)),
-            };
-        }
+    let Some(container) = find::one_or_none(places, name)? else {
+        let no_container = || format!("no such container: {name}");
+        // No image's name has `:/` in it.
+        let image = arguments.source.split_once(":/").map(|(image, _)| image);
+        let image = image.with_context(no_container)?;
+        let found = pull::find_here(&store, image, None).with_context(no_container)?;
+        let path = typed(&arguments.source[image.len() + 1..])?;
+        let files = store.image_files(&found.image)?;
+        return Source::find_in_image(files, &path, arguments.follow_link)
+            .and_then(|source| hand_on(&source))
+            .with_context(|| format!("copy from image {image}"));
     };
     let from = typed(path)?;
     tree::with_root(places, &store, &container, from.path(), |root| {

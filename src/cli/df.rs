@@ -16,7 +16,7 @@ use crate::error::Failure;
 use crate::kernel::process;
 
 #[derive(Debug, Args)]
-#[command(after_help = "\
+#[command(after_help = concat!("\
 Sizes are bytes allocated on the disk, each counted once: the images' are those of their layers and
 blobs together. ACTIVE are images and what belongs to them that some container is made of, volumes
 that some container has, and containers that run. SHARED is what several images have. RECLAIMABLE is
@@ -31,8 +31,7 @@ back now, compressed what `mybox gc --compressed` would give back beyond that. W
 objects, a list of {kind, digest, bytes, images}, and containerList, a list of {name,
 running, bytes}.
 
---format TEMPLATE prints a line for each kind, in Go's template language: '{{.Type}} {{.Size}}';
-`table TEMPLATE` a table with a heading, columns divided by \\t; `json` an object a line.")]
+", format::format_help!("{{.Type}} {{.Size}}")))]
 pub(super) struct Arguments {
     /// Every object and container by itself, too
     // -v is of the global --verbose only before the verb.

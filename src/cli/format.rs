@@ -8,10 +8,17 @@ use super::output;
 use super::template::Template;
 use crate::error::Failure;
 
-/// What is said of it in the help of a listing.
-pub(super) const HELP: &str = "\
---format TEMPLATE prints a line for each, in Go's template language: '{{.Names}} {{.Status}}';
-`table TEMPLATE` a table with a heading, columns divided by \\t; `json` an object a line.";
+/// What is said of it in the help of a listing, with an example of its own.
+macro_rules! format_help {
+    ($example:literal) => {
+        concat!(
+            "--format TEMPLATE prints a line for each, in Go's template language: '",
+            $example,
+            "';\n`table TEMPLATE` a table with a heading, columns divided by \\t; `json` an object a line."
+        )
+    };
+}
+pub(super) use format_help;
 
 /// What was asked for.
 #[derive(Debug, Clone, PartialEq)]

@@ -12,15 +12,14 @@ use crate::error::Failure;
 use crate::life;
 
 #[derive(Debug, Args)]
-#[command(after_help = "\
+#[command(after_help = concat!("\
 The newest step comes first. SIZE is what the step's layer takes on the disk.
 
 --json prints a list of {id, created, createdBy, size, comment, author, layer, blob}: id is that of
 the image and only in the first, layer the diff id of the step's layer and blob the digest of the
 blob it comes in, null for steps that made none.
 
---format TEMPLATE prints a line for each, in Go's template language: '{{.CreatedBy}} {{.Size}}';
-`table TEMPLATE` a table with a heading, columns divided by \\t; `json` an object a line.")]
+", format::format_help!("{{.CreatedBy}} {{.Size}}")))]
 pub(super) struct Arguments {
     /// The image: a name, an id, a digest, or the beginning of one
     image: String,

@@ -28,7 +28,7 @@ enum Verb {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = format::HELP)]
+#[command(after_help = format::format_help!("{{.Name}} {{.Driver}}"))]
 struct List {
     /// Names alone
     #[arg(short, long)]

@@ -40,7 +40,7 @@ const HEADINGS: [Heading; 15] = [
 ];
 
 #[derive(Debug, Args)]
-#[command(after_help = format::HELP)]
+#[command(after_help = format::format_help!("{{.Names}} {{.Status}}"))]
 pub(super) struct Arguments {
     /// Those that have ended too
     #[arg(short, long)]

@@ -6,7 +6,6 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail, ensure};
 use clap::Args;
-use mybox_store::{Image, Store};
 
 use super::attach::{LeaveArguments, code_of};
 use super::health::HealthArguments;
@@ -28,7 +27,7 @@ use crate::kernel::process;
 use crate::life::attach::Options;
 use crate::life::detach::{self, Detached};
 use crate::life::foreground::{self, Listeners, Stayed};
-use crate::life::{self, pull, recover, volumes_from};
+use crate::life::{self, Asked, pull, recover, volumes_from};
 use crate::net::names::HostEntry;
 use crate::plan::{NetworkMode, RunRequest, StandardStream, explain};
 
@@ -61,7 +60,8 @@ pub(super) struct Arguments {
     /// Give the container a terminal
     #[arg(short, long)]
     tty: bool,
-    /// Only these of its streams, without -d: stdin, stdout, stderr; what it writes to others is lost
+    /// Only these of its streams, without -d: stdin, stdout, stderr; what it writes to others is not
+    /// shown
     #[arg(short, long, value_name = "STREAM", value_parser = values::standard_stream)]
     attach: Vec<StandardStream>,
     #[command(flatten)]
@@ -220,129 +220,103 @@ pub(super) fn run(places: &Places, arguments: Arguments) -> Result<u8, Failure> 
         input: request.is_attached(StandardStream::Input),
         ..leave
     };
-    let ground = Ground {
+    let asked = Asked {
         places,
         store: &store,
         image: &image,
         request: &request,
     };
     if request.detach {
-        ground.run_in_background(cid_file)
+        in_background(asked, cid_file)
     } else if foreground::can_be_left(&request, &options) {
-        ground.run_with_a_monitor(&options, cid_file)
+        with_a_monitor(asked, &options, cid_file)
     } else {
-        ground.run_here(cid_file)
+        by_this_process(asked, cid_file)
     }
 }
 
-/// All that a container is made from.
-struct Ground<'a> {
-    places: &'a Places,
-    store: &'a Store,
-    image: &'a Image,
-    request: &'a RunRequest,
+/// In the background.
+fn in_background(asked: Asked<'_>, cid_file: Option<CidFile>) -> Result<u8, Failure> {
+    let mut note = |text: &str| output::note(text);
+    let detached = detach::run(asked, &mut note).map_err(run_failed)?;
+    match detached {
+        Detached::Failed(code) => Ok(code),
+        Detached::Started(id) => {
+            cid_file
+                .map_or(Ok(()), |file| file.keep(&id))
+                .map_err(own)?;
+            output::line(id.as_str()).map_err(own)?;
+            Ok(0)
+        }
+    }
 }
 
-impl Ground<'_> {
-    fn run_in_background(&self, cid_file: Option<CidFile>) -> Result<u8, Failure> {
-        let Self {
-            places,
-            store,
-            image,
-            request,
-        } = self;
-        let mut note = |text: &str| output::note(text);
-        let detached = detach::run(places, store, image, request, &mut note).map_err(run_failed)?;
-        match detached {
-            Detached::Failed(code) => Ok(code),
-            Detached::Started(id) => {
-                cid_file
-                    .map_or(Ok(()), |file| file.keep(&id))
-                    .map_err(own)?;
-                output::line(id.as_str()).map_err(own)?;
-                Ok(0)
-            }
+/// In the foreground, and so that it can be left.
+fn with_a_monitor(
+    asked: Asked<'_>,
+    options: &Options,
+    cid_file: Option<CidFile>,
+) -> Result<u8, Failure> {
+    let request = asked.request;
+    let shows_nothing = request.attaches_input_only();
+    let mut begun = |id: &ContainerId| {
+        if let Some(file) = &cid_file {
+            file.write(id)?;
         }
+        if shows_nothing {
+            output::line(id.as_str())?;
+        }
+        Ok(())
+    };
+    // That nobody reads it is for the container to notice, if anybody: it runs on.
+    let mut show = |stream, bytes: &[u8]| {
+        let is_read = match stream {
+            Stream::Stdout if request.is_attached(StandardStream::Output) => {
+                output::print_on(bytes)
+            }
+            Stream::Stderr if request.is_attached(StandardStream::Error) => {
+                output::print_on_stderr(bytes)
+            }
+            _ => Ok(true),
+        };
+        is_read.map(drop)
+    };
+    let mut note = |text: &str| output::note(text);
+    let listeners = Listeners {
+        note: &mut note,
+        begun: &mut begun,
+        show: &mut show,
+    };
+    let stayed = foreground::run(asked, options, listeners);
+    let code = match stayed.map_err(run_failed)? {
+        Stayed::NeverStarted(code) => return Ok(code),
+        Stayed::Ended(_) if shows_nothing => 0,
+        Stayed::Ended(ending) => {
+            report_out_of_memory(ending, request.limits.memory);
+            ending.code
+        }
+        Stayed::Left(left) => code_of(left),
+    };
+    if let Some(file) = cid_file {
+        file.stay();
     }
+    Ok(code)
+}
 
-    /// In the foreground, and so that it can be left.
-    fn run_with_a_monitor(
-        &self,
-        options: &Options,
-        cid_file: Option<CidFile>,
-    ) -> Result<u8, Failure> {
-        let Self {
-            places,
-            store,
-            image,
-            request,
-        } = self;
-        let shows_nothing = request.attaches_input_only();
-        let mut begun = |id: &ContainerId| {
-            if let Some(file) = &cid_file {
-                file.write(id)?;
-            }
-            if shows_nothing {
-                output::line(id.as_str())?;
-            }
-            Ok(())
-        };
-        // That nobody reads it is for the container to notice, if anybody: it runs on.
-        let mut show = |stream, bytes: &[u8]| {
-            let is_read = match stream {
-                Stream::Stdout if request.is_attached(StandardStream::Output) => {
-                    output::print_on(bytes)
-                }
-                Stream::Stderr if request.is_attached(StandardStream::Error) => {
-                    output::print_on_stderr(bytes)
-                }
-                _ => Ok(true),
-            };
-            is_read.map(drop)
-        };
-        let mut note = |text: &str| output::note(text);
-        let listeners = Listeners {
-            note: &mut note,
-            begun: &mut begun,
-            show: &mut show,
-        };
-        let stayed = foreground::run(places, store, image, request, options, listeners);
-        let code = match stayed.map_err(run_failed)? {
-            Stayed::NeverStarted(code) => return Ok(code),
-            Stayed::Ended(_) if shows_nothing => 0,
-            Stayed::Ended(ending) => {
-                report_out_of_memory(ending, request.limits.memory);
-                ending.code
-            }
-            Stayed::Left(left) => code_of(left),
-        };
-        if let Some(file) = cid_file {
-            file.stay();
-        }
-        Ok(code)
+/// In the foreground, by this process.
+fn by_this_process(asked: Asked<'_>, cid_file: Option<CidFile>) -> Result<u8, Failure> {
+    let mut begun = |id: &ContainerId| match &cid_file {
+        Some(file) => file.write(id),
+        None => Ok(()),
+    };
+    let mut note = |text: &str| output::note(text);
+    let ending = life::run(asked, &mut note, &mut begun);
+    let ending = ending.map_err(run_failed)?;
+    if let Some(file) = cid_file {
+        file.stay();
     }
-
-    /// In the foreground, by this process.
-    fn run_here(&self, cid_file: Option<CidFile>) -> Result<u8, Failure> {
-        let Self {
-            places,
-            store,
-            image,
-            request,
-        } = self;
-        let mut begun = |id: &ContainerId| match &cid_file {
-            Some(file) => file.write(id),
-            None => Ok(()),
-        };
-        let mut note = |text: &str| output::note(text);
-        let ending = life::run(places, store, image, request, &mut note, &mut begun);
-        let ending = ending.map_err(run_failed)?;
-        if let Some(file) = cid_file {
-            file.stay();
-        }
-        report_out_of_memory(ending, request.limits.memory);
-        Ok(ending.code)
-    }
+    report_out_of_memory(ending, asked.request.limits.memory);
+    Ok(ending.code)
 }
 
 /// A failure of mybox's own.

@@ -15,13 +15,12 @@ use crate::error::Failure;
 use crate::life::observe::{self, Sample};
 
 #[derive(Debug, Args)]
-#[command(after_help = "\
+#[command(after_help = concat!("\
 CPU % is of one processor: 200 % are two processors. Memory is without files in the cache that the
 kernel could drop at once; without a limit it is shown against the machine's. A container in the
 host's network has no traffic of its own.
 
---format TEMPLATE prints a line for each, in Go's template language: '{{.Name}} {{.CPUPerc}}';
-`table TEMPLATE` a table with a heading, columns divided by \\t; `json` an object a line.")]
+", format::format_help!("{{.Name}} {{.CPUPerc}}")))]
 pub(super) struct Arguments {
     /// Once, after a second
     #[arg(long)]
@@ -65,14 +64,13 @@ pub(super) fn run(places: &Places, arguments: &Arguments) -> Result<u8, Failure>
     while wanted && output::pause_while_read(PERIOD)? {
         let containers = chosen(places, arguments)?;
         let now = samples(&containers);
-        let mut asked = arguments.containers.iter().cloned();
         let rows: Vec<Row> = containers
             .iter()
-            .map(|container| {
+            .enumerate()
+            .map(|(number, container)| {
                 let id = &container.record.id;
-                let row = Row::of(container, before.get(id), now.get(id));
-                let asked = asked.next();
-                Row { asked, ..row }
+                let asked = arguments.containers.get(number).cloned();
+                Row::of(container, asked, before.get(id), now.get(id))
             })
             .collect();
         wanted = output::print_on(text(arguments, &rows)?.as_bytes())? && !arguments.no_stream;
@@ -119,7 +117,12 @@ struct Row {
 
 impl Row {
     /// All nothing for a container that does not run.
-    fn of(container: &Container, before: Option<&Sample>, now: Option<&Sample>) -> Self {
+    fn of(
+        container: &Container,
+        asked: Option<String>,
+        before: Option<&Sample>,
+        now: Option<&Sample>,
+    ) -> Self {
         let usage = now.map(|now| now.usage).unwrap_or_default();
         let traffic = now.map(|now| now.traffic).unwrap_or_default();
         let cpu = before.zip(now).map(|(before, now)| now.cpu_since(before));
@@ -142,7 +145,7 @@ impl Row {
             read: usage.read,
             written: usage.written,
             pids: usage.pids,
-            asked: None,
+            asked,
         }
     }
 

@@ -14,6 +14,7 @@ use super::port::{Port, Published};
 use super::volume::Mounted;
 use super::{ContainerId, Places};
 use crate::kernel::file::{Lasting, existing, replace};
+use crate::kernel::signal;
 
 /// The format of `record.json`.
 const VERSION: u32 = 1;
@@ -137,6 +138,17 @@ pub struct Ending {
 }
 
 impl Record {
+    /// The number of the signal that asks it to stop.
+    pub fn stop_signal(&self) -> i32 {
+        let named = self.stop_signal.as_deref().and_then(signal::parse);
+        named.unwrap_or(libc::SIGTERM)
+    }
+
+    /// Whether whoever sends it this signal wants it to stay down.
+    pub fn is_stopped_by(&self, number: i32) -> bool {
+        number == libc::SIGKILL || number == self.stop_signal()
+    }
+
     /// The version that this mybox writes.
     pub fn version() -> u32 {
         VERSION

@@ -73,6 +73,11 @@ impl Drop for Signals {
     }
 }
 
+/// Whether it is about the process that gets it alone, and so never passed on to a container.
+pub fn is_own(number: i32) -> bool {
+    matches!(number, libc::SIGCHLD | libc::SIGPIPE | libc::SIGURG)
+}
+
 /// Sets the mask of a fresh child, which has inherited a blocked one.
 pub fn set_mask(mask: &SigSet) -> Result<()> {
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(mask), None).on("set", "signal mask")

@@ -39,19 +39,7 @@ pub enum Detached {
 }
 
 /// Runs a new container in the background.
-pub fn run(
-    places: &Places,
-    store: &Store,
-    image: &Image,
-    request: &RunRequest,
-    note: &mut dyn FnMut(&str),
-) -> Result<Detached, RunFailed> {
-    let asked = Asked {
-        places,
-        store,
-        image,
-        request,
-    };
+pub fn run(asked: Asked<'_>, note: &mut dyn FnMut(&str)) -> Result<Detached, RunFailed> {
     let started = in_a_child(|command| start_here(asked, Who::New, Command::Gone(command), note))?;
     Ok(started.without_link())
 }

@@ -10,9 +10,9 @@
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow};
-use mybox_store::{Image, Store};
+use anyhow::{Context, Result, bail};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 
 use super::attach::protocol::{Told, Typed};
 use super::attach::typing::Typing;
@@ -23,11 +23,16 @@ use super::{Asked, RunFailed, teardown, wait};
 use crate::container::log::Stream;
 use crate::container::{ContainerId, Ending, Places};
 use crate::kernel::pty::RawMode;
-use crate::kernel::signal::Signals;
+use crate::kernel::signal::{self, Signals};
 use crate::plan::RunRequest;
 
 /// Between two looks at a container that lost its monitor.
 const LOOK: Duration = Duration::from_millis(10);
+
+const AT_ONCE: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 0,
+};
 
 /// How a stay at a container ended.
 #[derive(Debug)]
@@ -50,138 +55,167 @@ pub struct Listeners<'a> {
     pub show: &'a mut dyn FnMut(Stream, &[u8]) -> Result<()>,
 }
 
-/// Runs a new container and stays at it.
-pub fn run(
-    places: &Places,
-    store: &Store,
-    image: &Image,
-    request: &RunRequest,
-    options: &Options,
-    listeners: Listeners<'_>,
-) -> Result<Stayed, RunFailed> {
-    let Listeners { note, begun, show } = listeners;
-    let asked = Asked {
-        places,
-        store,
-        image,
-        request,
-    };
-    let (id, link) = match detach::run_linked(asked, note)? {
-        Started::Running(id, link) => (id, link),
-        Started::Failed(code) => return Ok(Stayed::NeverStarted(code)),
-    };
-    // Without a word to the monitor, which will end it.
-    begun(&id)?;
-    let signals = Signals::take()?;
-    let stdin = std::io::stdin();
-    let at_terminal = request.terminal && rustix::termios::isatty(&stdin);
-    let mut typing = Typing::new(link, at_terminal, &options.detach_keys);
-    typing.open = options.input;
-    let raw_mode = match at_terminal && options.input {
-        true => Some(RawMode::enter(stdin.as_fd())?),
-        false => None,
-    };
-    if at_terminal {
-        typing.tell_size()?;
-    }
-    let mut waits_for_room = false;
-    loop {
-        if request.attaches_input_only() && !typing.open {
-            typing.tell(&Typed::Leave)?;
-            return Ok(Stayed::Left(Left::Detached));
-        }
-        let ready = wait_for_one(&typing, &signals, waits_for_room)?;
-        waits_for_room &= !ready.room;
-        if ready.told {
-            let Some(message) = typing.monitor().receive()? else {
-                drop(raw_mode);
-                return Ok(Stayed::Ended(without_its_monitor(places, &id)?));
-            };
-            match Told::parse(&message.bytes) {
-                Some(Told::Output(stream, bytes)) => show(stream, bytes)?,
-                Some(Told::Ended(ending)) => return Ok(Stayed::Ended(ending)),
-                Some(Told::Failed(text)) => return Err(anyhow!("{text}").into()),
-                None => return Err(anyhow!("its monitor speaks another language").into()),
-            }
-        }
-        if ready.signal {
-            while let Some(number) = signals.next()? {
-                match number {
-                    libc::SIGCHLD | libc::SIGPIPE | libc::SIGURG => {}
-                    libc::SIGWINCH if at_terminal => typing.tell_size()?,
-                    number if options.signals => typing.tell(&Typed::Signal(number))?,
-                    number if ends_by_default(number) => {
-                        typing.tell(&Typed::Leave)?;
-                        return Ok(Stayed::Left(Left::Signalled(number)));
-                    }
-                    _ => {}
-                }
-            }
-        }
-        if !ready.typed {
-            continue;
-        }
-        // Waiting for the monitor to take what is typed, with it waiting for us, nobody would go on.
-        waits_for_room = !has_room(&typing)?;
-        if !waits_for_room && !typing.carry()? {
-            typing.tell(&Typed::Leave)?;
-            return Ok(Stayed::Left(Left::Detached));
-        }
-    }
-}
-
 /// Whether a container is to be run so that it can be left.
 pub fn can_be_left(request: &RunRequest, options: &Options) -> bool {
     let typed_to = request.terminal && request.interactive;
     !options.signals || request.attaches_input_only() || typed_to && options.input
 }
 
+/// Runs a new container and stays at it.
+pub fn run(
+    asked: Asked<'_>,
+    options: &Options,
+    listeners: Listeners<'_>,
+) -> Result<Stayed, RunFailed> {
+    let Listeners { note, begun, show } = listeners;
+    let (id, link) = match detach::run_linked(asked, note)? {
+        Started::Running(id, link) => (id, link),
+        Started::Failed(code) => return Ok(Stayed::NeverStarted(code)),
+    };
+    // If it fails the link goes without a word to the monitor, which will end the container.
+    begun(&id)?;
+    let request = asked.request;
+    let stdin = std::io::stdin();
+    let at_terminal = request.terminal && rustix::termios::isatty(&stdin);
+    let mut typing = Typing::new(link, at_terminal, &options.detach_keys);
+    typing.open = options.input;
+    let mut stay = Stay {
+        signals: Signals::take()?,
+        typing,
+        at_terminal,
+        passes_signals: options.signals,
+        leaves_after_input: request.attaches_input_only(),
+        waits_for_room: false,
+    };
+    let raw_mode = match at_terminal && options.input {
+        true => Some(RawMode::enter(stdin.as_fd())?),
+        false => None,
+    };
+    if at_terminal {
+        stay.typing.tell_size()?;
+    }
+    let stayed = stay.carry_all(show)?;
+    drop(raw_mode);
+    match stayed {
+        Some(stayed) => Ok(stayed),
+        None => Ok(Stayed::Ended(without_its_monitor(asked.places, &id)?)),
+    }
+}
+
 /// What there is to look at.
 struct Ready {
     told: bool,
-    /// The monitor takes more of what is typed.
-    room: bool,
     signal: bool,
     typed: bool,
 }
 
-fn wait_for_one(typing: &Typing, signals: &Signals, waits_for_room: bool) -> Result<Ready> {
-    let stdin = std::io::stdin();
-    let wanted = match waits_for_room {
-        true => PollFlags::IN | PollFlags::OUT,
-        false => PollFlags::IN,
-    };
-    let mut set = vec![
-        PollFd::new(typing.monitor(), wanted),
-        PollFd::new(signals, PollFlags::IN),
-    ];
-    if typing.open && !waits_for_room {
-        set.push(PollFd::new(&stdin, PollFlags::IN));
-    }
-    match poll(&mut set, None) {
-        Ok(_) | Err(rustix::io::Errno::INTR) => {}
-        Err(errno) => return Err(errno).context("poll"),
-    }
-    let ready = |at: usize| set.get(at).is_some_and(|it| !it.revents().is_empty());
-    let of_monitor = set[0].revents();
-    Ok(Ready {
-        told: of_monitor.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR),
-        room: of_monitor.contains(PollFlags::OUT),
-        signal: ready(1),
-        typed: ready(2),
-    })
+/// Beside the monitor of a container that runs.
+struct Stay {
+    signals: Signals,
+    typing: Typing,
+    /// Whether the container's terminal is shown on one.
+    at_terminal: bool,
+    passes_signals: bool,
+    /// There is nothing to stay for then.
+    leaves_after_input: bool,
+    /// What was typed is left lying until the monitor takes more.
+    waits_for_room: bool,
 }
 
-fn has_room(typing: &Typing) -> Result<bool> {
-    let mut set = [PollFd::new(typing.monitor(), PollFlags::OUT)];
-    let at_once = Timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
-    match poll(&mut set, Some(&at_once)) {
-        Ok(count) => Ok(count > 0),
-        Err(rustix::io::Errno::INTR) => Ok(false),
-        Err(errno) => Err(errno).context("poll"),
+impl Stay {
+    /// Carries all there is; `None` if the monitor has died.
+    fn carry_all(
+        &mut self,
+        show: &mut dyn FnMut(Stream, &[u8]) -> Result<()>,
+    ) -> Result<Option<Stayed>> {
+        loop {
+            if self.leaves_after_input && !self.typing.open {
+                return self.leave(Left::Detached);
+            }
+            let ready = self.wait()?;
+            if ready.told {
+                let Some(message) = self.typing.monitor().receive()? else {
+                    return Ok(None);
+                };
+                match Told::parse(&message.bytes) {
+                    Some(Told::Output(stream, bytes)) => show(stream, bytes)?,
+                    Some(Told::Ended(ending)) => return Ok(Some(Stayed::Ended(ending))),
+                    Some(Told::Failed(text)) => bail!("{text}"),
+                    None => bail!("its monitor speaks another language"),
+                }
+            }
+            if ready.signal
+                && let Some(number) = self.pass_signals()?
+            {
+                return self.leave(Left::Signalled(number));
+            }
+            if ready.typed && !self.carry()? {
+                return self.leave(Left::Detached);
+            }
+        }
+    }
+
+    fn leave(&self, left: Left) -> Result<Option<Stayed>> {
+        self.typing.tell(&Typed::Leave)?;
+        Ok(Some(Stayed::Left(left)))
+    }
+
+    /// Passes on the signals that have come; the number of one that is to end the stay instead.
+    fn pass_signals(&self) -> Result<Option<i32>> {
+        while let Some(number) = self.signals.next()? {
+            match number {
+                number if signal::is_own(number) => {}
+                libc::SIGWINCH if self.at_terminal => self.typing.tell_size()?,
+                number if self.passes_signals => self.typing.tell(&Typed::Signal(number))?,
+                number if ends_by_default(number) => return Ok(Some(number)),
+                _ => {}
+            }
+        }
+        Ok(None)
+    }
+
+    /// What was typed, to the monitor; `false` if the detach keys were in it. If we waited for the monitor
+    /// to take it, and it for us to take what the container writes, nobody would go on.
+    fn carry(&mut self) -> Result<bool> {
+        self.waits_for_room = !self.has_room()?;
+        Ok(self.waits_for_room || self.typing.carry()?)
+    }
+
+    fn wait(&mut self) -> Result<Ready> {
+        let stdin = std::io::stdin();
+        let wanted = match self.waits_for_room {
+            true => PollFlags::IN | PollFlags::OUT,
+            false => PollFlags::IN,
+        };
+        let mut set = vec![
+            PollFd::new(self.typing.monitor(), wanted),
+            PollFd::new(&self.signals, PollFlags::IN),
+        ];
+        if self.typing.open && !self.waits_for_room {
+            set.push(PollFd::new(&stdin, PollFlags::IN));
+        }
+        match poll(&mut set, None) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno).context("poll"),
+        }
+        let of_monitor = set[0].revents();
+        let ready = |at: usize| set.get(at).is_some_and(|it| !it.revents().is_empty());
+        let ready = Ready {
+            told: of_monitor.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR),
+            signal: ready(1),
+            typed: ready(2),
+        };
+        self.waits_for_room &= !of_monitor.contains(PollFlags::OUT);
+        Ok(ready)
+    }
+
+    fn has_room(&self) -> Result<bool> {
+        let mut set = [PollFd::new(self.typing.monitor(), PollFlags::OUT)];
+        match poll(&mut set, Some(&AT_ONCE)) {
+            Ok(count) => Ok(count > 0),
+            Err(Errno::INTR) => Ok(false),
+            Err(errno) => Err(errno).context("poll"),
+        }
     }
 }
 

@@ -108,30 +108,26 @@ struct Up {
 
 /// What a container is made of.
 #[derive(Clone, Copy)]
-struct Asked<'a> {
-    places: &'a Places,
-    store: &'a Store,
-    image: &'a Image,
-    request: &'a RunRequest,
+pub struct Asked<'a> {
+    /// Where everything is.
+    pub places: &'a Places,
+    /// Where its layers are.
+    pub store: &'a Store,
+    /// Its image.
+    pub image: &'a Image,
+    /// What the user asked for.
+    pub request: &'a RunRequest,
 }
 
 /// Runs a container in the foreground, from the image to the last trace removed. `note` is told
 /// what the user should know before the command starts, `begun` of the container when its process is there.
 pub fn run(
-    places: &Places,
-    store: &Store,
-    image: &Image,
-    request: &RunRequest,
+    asked: Asked<'_>,
     note: &mut dyn FnMut(&str),
     begun: &mut dyn FnMut(&ContainerId) -> anyhow::Result<()>,
 ) -> Result<Ending, RunFailed> {
-    let asked = Asked {
-        places,
-        store,
-        image,
-        request,
-    };
-    let mut stdio = Stdio::in_foreground(request)?;
+    let places = asked.places;
+    let mut stdio = Stdio::in_foreground(asked.request)?;
     let Up {
         claim,
         plan,

@@ -58,7 +58,7 @@ pub fn stop(places: &Places, container: Container, how: How) -> Result<()> {
         Timeout::Never => None,
     };
     let target = Target::of(container)?;
-    let number = how.signal.unwrap_or_else(|| target.stop_signal());
+    let number = how.signal.unwrap_or_else(|| target.record.stop_signal());
     let signal = raw::signal(number).with_context(|| format!("{number} is no signal"))?;
     let process = &target.process;
     target.tell_signal(places, number);

@@ -6,6 +6,7 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -16,7 +17,7 @@ use crate::container::Ending;
 use crate::init::protocol::{self, Failed, FromChild, Stage};
 use crate::kernel::process::{Child, Ended};
 use crate::kernel::pty::{self, RawMode};
-use crate::kernel::{cgroup, raw};
+use crate::kernel::{cgroup, raw, signal};
 use crate::plan::RunPlan;
 
 /// What became of a launched container.
@@ -35,13 +36,11 @@ pub(super) fn until_the_end(
     executed: &mut dyn FnMut() -> Option<Checker>,
 ) -> Result<Life> {
     let seen = watch(running, plan.terminal(), plan.interactive, executed)?;
-    if let Some(number) = seen.killed_for {
-        return Ok(Life::Lived(ending(Ended::Signalled(number), false)));
-    }
-    let out_of_memory = cgroup::oom_kills(&plan.cgroup.paths()) > 0;
+    let ending = ending(seen.ended, seen.killed_for, &plan.cgroup.paths());
+    let killed = seen.killed_for.is_some() || ending.out_of_memory;
     Ok(match seen.failed {
-        Some(failed) if !out_of_memory => Life::NeverStarted(failed_to_start(failed)),
-        _ => Life::Lived(ending(seen.ended, out_of_memory)),
+        Some(failed) if !killed => Life::NeverStarted(failed_to_start(failed)),
+        _ => Life::Lived(ending),
     })
 }
 
@@ -246,7 +245,7 @@ impl Watch {
     fn forward_signals(&mut self, caller_terminal: bool) -> Result<()> {
         while let Some(number) = self.running.signals.next()? {
             match (number, &self.terminal) {
-                (libc::SIGCHLD | libc::SIGPIPE | libc::SIGURG, _) => {}
+                (number, _) if signal::is_own(number) => {}
                 (libc::SIGWINCH, Some(terminal)) if caller_terminal => {
                     pty::copy_size(std::io::stdin().as_fd(), terminal.as_fd())?;
                 }
@@ -372,7 +371,10 @@ fn has_input(set: &[PollFd<'_>], at: Option<usize>) -> bool {
     at.is_some_and(|at| set[at].revents().contains(PollFlags::IN))
 }
 
-pub(super) fn ending(ended: Ended, out_of_memory: bool) -> Ending {
+/// How a container ended: as its first process did, or of the signal in whose place that was killed.
+pub(super) fn ending(ended: Ended, killed_for: Option<i32>, cgroups: &[PathBuf]) -> Ending {
+    let out_of_memory = killed_for.is_none() && cgroup::oom_kills(cgroups) > 0;
+    let ended = killed_for.map_or(ended, Ended::Signalled);
     Ending {
         code: ended.code() as u8,
         out_of_memory,

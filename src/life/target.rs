@@ -11,7 +11,7 @@ use crate::container::find::Container;
 use crate::container::{Claim, Places, Record, claim};
 use crate::kernel::cgroup::freeze;
 use crate::kernel::process::{self, Held, KILL_TAKES};
-use crate::kernel::{raw, signal};
+use crate::kernel::raw;
 
 /// How long a supervisor may take to write down that its container has ended.
 const RECORD_TAKES: Duration = Duration::from_secs(10);
@@ -83,7 +83,7 @@ impl Target {
     /// pid 1 that has no handler for them: that is the kernel's rule for the first process of a namespace.
     pub fn signal(&self, places: &Places, number: i32) -> Result<()> {
         let signal = raw::signal(number).with_context(|| format!("{number} is no signal"))?;
-        let asks_to_stop = number == libc::SIGKILL || number == self.stop_signal();
+        let asks_to_stop = self.record.is_stopped_by(number);
         if asks_to_stop {
             Claim::ask_to_stop(places, &self.record.id).context("ask the monitor to stop")?;
         }
@@ -100,12 +100,6 @@ impl Target {
             bail!("container {name} has not ended within {seconds} s of SIGKILL");
         }
         self.wait_for_record(places).map(drop)
-    }
-
-    /// The signal that asks it to stop.
-    pub(super) fn stop_signal(&self) -> i32 {
-        let named = self.record.stop_signal.as_deref().and_then(signal::parse);
-        named.unwrap_or(libc::SIGTERM)
     }
 
     /// Told before: the container's end is told by others.

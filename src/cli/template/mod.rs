@@ -34,14 +34,14 @@ impl Template {
         eval::render(&self.nodes, object, names)
     }
 
-    /// Whether a field, or a text, of this name is in it.
+    /// Whether it asks for a field of this name, as `.Size` or by `index . "Size"`.
     pub(super) fn mentions(&self, name: &str) -> bool {
-        format!("{:?}", self.nodes).contains(&format!("{name:?}"))
+        parse::has_operand(&self.nodes, &|operand| operand.names(name))
     }
 
     /// Whether that is the object itself, as JSON.
     pub(super) fn is_json(&self) -> bool {
-        parse::parse("{{json .}}").is_ok_and(|nodes| nodes == self.nodes)
+        parse::is_json_of_all(&self.nodes)
     }
 }
 
@@ -160,6 +160,29 @@ mod tests {
         let template: Template = "{{.Label.IP}}".parse().unwrap();
         assert!(template.render_named(&object(), names).is_err());
         assert!(template.render(&object()).is_err());
+    }
+
+    #[test]
+    fn what_a_template_asks_for_is_found_wherever_it_stands() {
+        for (text, expected) in [
+            ("{{.Size}}", true),
+            ("{{.Name}} {{.A.Size}}", true),
+            (r#"{{index . "Size"}}"#, true),
+            ("{{if .Size}}x{{end}}", true),
+            ("{{if .Name}}x{{else}}{{.Size}}{{end}}", true),
+            ("{{range .Net}}{{.Size | json}}{{end}}", true),
+            (
+                "{{with .Name}}{{upper (printf \"%s\" $.Size)}}{{end}}",
+                true,
+            ),
+            ("{{$x := .Size}}", true),
+            ("Size {{.Sized}}", false),
+            ("{{json .}}", false),
+        ] {
+            let template: Template = text.parse().expect(text);
+            assert_eq!(template.mentions("Size"), expected, "{text}");
+            assert_eq!(template.is_json(), text == "{{json .}}", "{text}");
+        }
     }
 
     #[test]

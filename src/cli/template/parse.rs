@@ -58,6 +58,57 @@ pub(super) enum Base {
     Group(Pipeline),
 }
 
+impl Operand {
+    /// Whether it is a field of this name, or the name itself.
+    pub(super) fn names(&self, name: &str) -> bool {
+        let is_name = matches!(&self.base, Base::Literal(Value::String(text)) if text == name);
+        is_name || self.fields.iter().any(|field| field == name)
+    }
+}
+
+/// Whether one of the operands is such, wherever it stands.
+pub(super) fn has_operand(nodes: &[Node], is_such: &dyn Fn(&Operand) -> bool) -> bool {
+    let any = |nodes: &[Node]| has_operand(nodes, is_such);
+    let of = |pipeline: &Pipeline| pipeline.has_operand(is_such);
+    nodes.iter().any(|node| match node {
+        Node::Text(_) => false,
+        Node::Print(value) | Node::Set { value, .. } => of(value),
+        Node::If(branches, last) => {
+            let mut branches = branches.iter();
+            branches.any(|(condition, body)| of(condition) || any(body)) || any(last)
+        }
+        Node::With(object, body, otherwise) => of(object) || any(body) || any(otherwise),
+        Node::Range(range) => of(&range.over) || any(&range.body) || any(&range.otherwise),
+    })
+}
+
+impl Pipeline {
+    fn has_operand(&self, is_such: &dyn Fn(&Operand) -> bool) -> bool {
+        let has = |operand: &Operand| {
+            let in_group = match &operand.base {
+                Base::Group(group) => group.has_operand(is_such),
+                Base::Dot | Base::Variable(_) | Base::Literal(_) => false,
+            };
+            in_group || is_such(operand)
+        };
+        self.0.iter().any(|command| match command {
+            Command::Call(_, operands) => operands.iter().any(has),
+            Command::Value(operand) => has(operand),
+        })
+    }
+}
+
+/// Whether they are `{{json .}}`.
+pub(super) fn is_json_of_all(nodes: &[Node]) -> bool {
+    let [Node::Print(Pipeline(commands))] = nodes else {
+        return false;
+    };
+    let [Command::Call(Function::Json, operands)] = &commands[..] else {
+        return false;
+    };
+    matches!(&operands[..], [Operand { base: Base::Dot, fields }] if fields.is_empty())
+}
+
 /// Text, or what stood between `{{` and `}}`.
 enum Piece<'a> {
     Text(&'a str),

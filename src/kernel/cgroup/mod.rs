@@ -191,14 +191,17 @@ pub struct Hierarchy {
     pub controllers: Vec<String>,
 }
 
-impl Hierarchy {
-    fn swap_file(&self) -> &'static str {
-        match self.version {
-            Version::V1 => "memory.memsw.limit_in_bytes",
-            Version::V2 => "memory.swap.max",
+impl Version {
+    /// What limits swap: on v1, memory and swap together.
+    fn swap_file(self) -> &'static str {
+        match self {
+            Self::V1 => "memory.memsw.limit_in_bytes",
+            Self::V2 => "memory.swap.max",
         }
     }
+}
 
+impl Hierarchy {
     /// Whether its mount point shows a cgroup file system: elsewhere, directories and files of the
     /// same names could be made, and would limit nothing.
     fn is_visible(&self) -> bool {
@@ -301,7 +304,7 @@ impl Host {
             .flatten();
         let groups = [hierarchy.own.clone()];
         let mut groups = groups.into_iter().chain(below.map(|entry| entry.path()));
-        groups.any(|group| group.join(hierarchy.swap_file()).exists())
+        groups.any(|group| group.join(hierarchy.version.swap_file()).exists())
     }
 
     /// The group that a container `name` with these limits gets: where it lies, not yet made.
@@ -414,7 +417,7 @@ pub struct Setting {
 impl Setting {
     /// Whether it bounds swap, which a kernel may not account for.
     pub fn is_swap(&self) -> bool {
-        let swap = ["memory.memsw.limit_in_bytes", "memory.swap.max"];
+        let swap = [Version::V1, Version::V2].map(Version::swap_file);
         swap.iter().any(|name| self.file.ends_with(name))
     }
 }

@@ -24,7 +24,7 @@ use crate::container::find::Container;
 use crate::container::log::{Frame, Reader};
 use crate::container::{Files, Places};
 use crate::kernel::pty::RawMode;
-use crate::kernel::signal::Signals;
+use crate::kernel::signal::{self, Signals};
 use crate::kernel::socket;
 use typing::Typing;
 
@@ -114,7 +114,7 @@ pub fn attach(
         if ready[0] {
             while let Some(number) = signals.next()? {
                 match (number, &typing, &target) {
-                    (libc::SIGCHLD | libc::SIGPIPE | libc::SIGURG, ..) => {}
+                    (number, ..) if signal::is_own(number) => {}
                     (libc::SIGWINCH, Some(typing), _) if at_terminal => typing.tell_size()?,
                     (libc::SIGWINCH, ..) => {}
                     (number, _, Some(target)) if options.signals => {

@@ -90,14 +90,14 @@ impl<'a> Told<'a> {
 
     /// The message; none for a word of mybox's own, which is for the log.
     pub(in crate::life) fn message(&self) -> Option<Vec<u8>> {
-        let (kind, bytes) = match self {
-            Self::Output(Stream::Stdout, bytes) => (b'o', bytes.to_vec()),
-            Self::Output(Stream::Stderr, bytes) => (b'x', bytes.to_vec()),
-            Self::Output(Stream::Note, _) => return None,
-            Self::Ended(ending) => (b'e', serde_json::to_vec(ending).ok()?),
-            Self::Failed(text) => (b'f', text.as_bytes().to_vec()),
-        };
-        Some([vec![kind], bytes].concat())
+        let message = |kind: &[u8], bytes: &[u8]| Some([kind, bytes].concat());
+        match self {
+            Self::Output(Stream::Stdout, bytes) => message(b"o", bytes),
+            Self::Output(Stream::Stderr, bytes) => message(b"x", bytes),
+            Self::Output(Stream::Note, _) => None,
+            Self::Ended(ending) => message(b"e", &serde_json::to_vec(ending).ok()?),
+            Self::Failed(text) => message(b"f", text.as_bytes()),
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use crate::container::Ending;
 use crate::container::log::Stream;
 use crate::kernel::socket::{End, Message};
-use crate::life::attach::protocol::{Told, Typed};
+use crate::life::attach::protocol::Told;
 
 /// The one who ran it.
 pub(super) struct Caller {
@@ -19,15 +19,6 @@ pub(super) struct Caller {
     unsent: VecDeque<Vec<u8>>,
     /// They take no more.
     deaf: bool,
-}
-
-/// What has become of the caller.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Gone {
-    /// They have left, and the container is to run on.
-    Left,
-    /// They have died.
-    Died,
 }
 
 impl Caller {
@@ -65,13 +56,11 @@ impl Caller {
         self.unsent.clear();
     }
 
-    /// The next thing that they say; `Err` if they are gone.
-    pub(super) fn hear(&self) -> Result<Message, Gone> {
-        let message = self.end.receive().ok().flatten().ok_or(Gone::Died)?;
-        match Typed::parse(&message.bytes) {
-            Some(Typed::Leave) => Err(Gone::Left),
-            _ => Ok(message),
-        }
+    /// The next thing that they say, a [`Typed`]; `None` if they have died. Whoever leaves says so.
+    ///
+    /// [`Typed`]: crate::life::attach::protocol::Typed
+    pub(super) fn hear(&self) -> Option<Message> {
+        self.end.receive().ok().flatten()
     }
 
     /// The last that they are told, after all output: how it ended, or why it could not be taken down.
@@ -97,6 +86,7 @@ impl AsFd for Caller {
 mod tests {
     use super::*;
     use crate::kernel::socket;
+    use crate::life::attach::protocol::Typed;
 
     #[test]
     fn a_caller_who_does_not_read_is_waited_for_and_loses_nothing() {
@@ -131,11 +121,11 @@ mod tests {
 
     #[test]
     fn a_caller_who_leaves_is_told_from_one_who_dies() {
-        for (says, gone) in [(Some(Typed::Leave), Gone::Left), (None, Gone::Died)] {
+        for says in [Some(Typed::Leave), None] {
             let (monitors, callers) = socket::pair().unwrap();
             let mut caller = Caller::new(monitors);
             Typed::Bytes(b"x").send(&callers).unwrap();
-            if let Some(typed) = says {
+            if let Some(typed) = &says {
                 typed.send(&callers).unwrap();
             }
             drop(callers);
@@ -143,7 +133,9 @@ mod tests {
             caller.show(Stream::Stderr, b"shown");
             assert!(!caller.is_behind());
             assert_eq!(caller.hear().unwrap().bytes, b"ix");
-            assert_eq!(caller.hear().unwrap_err(), gone);
+            let last = caller.hear();
+            let last = last.as_ref().map(|it| Typed::parse(&it.bytes).unwrap());
+            assert_eq!(last, says);
         }
     }
 }

@@ -19,9 +19,9 @@ use super::{create, detach, mounts, supervise};
 use crate::container::events::nanoseconds_now;
 use crate::container::log::{Rotation, Stream, Writer};
 use crate::container::{Claim, Ending, Places, Record};
-use crate::kernel::process::{Child, Ended};
+use crate::kernel::process::Child;
+use crate::kernel::raw;
 use crate::kernel::signal::Signals;
-use crate::kernel::{cgroup, raw};
 use caller::Caller;
 
 pub use handover::is_wanted;
@@ -102,12 +102,8 @@ pub fn run() -> Result<()> {
 
 impl Monitor {
     fn ending(&self, child: &Child) -> Result<Ending> {
-        let ended = child.wait()?;
-        if let Some(number) = self.killed_for {
-            return Ok(supervise::ending(Ended::Signalled(number), false));
-        }
-        let out_of_memory = cgroup::oom_kills(&self.record.cgroups) > 0;
-        Ok(supervise::ending(ended, out_of_memory))
+        let (ended, cgroups) = (child.wait()?, &self.record.cgroups);
+        Ok(supervise::ending(ended, self.killed_for, cgroups))
     }
 
     /// A word of our own in the log.

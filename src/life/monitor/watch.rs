@@ -6,7 +6,6 @@ use anyhow::{Context, Result};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
-use super::caller::Gone;
 use super::handover::Streams;
 use super::input::Input;
 use super::{Monitor, Output};
@@ -202,25 +201,20 @@ fn hear(monitor: &mut Monitor, child: &Child, input: &mut Input) -> Result<()> {
     let Some(caller) = &monitor.output.caller else {
         return Ok(());
     };
-    match caller.hear() {
-        Ok(message) => match Typed::parse(&message.bytes) {
-            Some(Typed::Signal(number)) => signal_of_the_caller(monitor, child, number),
-            typed => {
-                input.typed(typed);
-                input.pass_on();
-                Ok(())
-            }
-        },
-        Err(Gone::Left) => {
-            monitor.output.caller = None;
-            Ok(())
-        }
+    let Some(message) = caller.hear() else {
         // In the foreground it ends with them.
-        Err(Gone::Died) => {
-            monitor.output.caller = None;
-            signal_of_the_caller(monitor, child, libc::SIGKILL)
+        monitor.output.caller = None;
+        return signal_of_the_caller(monitor, child, libc::SIGKILL);
+    };
+    match Typed::parse(&message.bytes) {
+        Some(Typed::Leave) => monitor.output.caller = None,
+        Some(Typed::Signal(number)) => signal_of_the_caller(monitor, child, number)?,
+        typed => {
+            input.typed(typed);
+            input.pass_on();
         }
     }
+    Ok(())
 }
 
 /// Passes on a signal that whoever ran the container got. What asks it to stop stops it for good.
@@ -229,8 +223,7 @@ fn signal_of_the_caller(monitor: &mut Monitor, child: &Child, number: i32) -> Re
         return Ok(());
     };
     let record = &monitor.record;
-    let stop_signal = record.stop_signal.as_deref().and_then(signal::parse);
-    let asks_to_stop = number == libc::SIGKILL || number == stop_signal.unwrap_or(libc::SIGTERM);
+    let asks_to_stop = record.is_stopped_by(number);
     if asks_to_stop {
         Claim::ask_to_stop(&monitor.places, &record.id).context("note that it is to stop")?;
     }
@@ -246,7 +239,8 @@ fn signal_of_the_caller(monitor: &mut Monitor, child: &Child, number: i32) -> Re
 
 fn forward(child: &Child, number: i32) -> Result<()> {
     match number {
-        libc::SIGCHLD | libc::SIGPIPE | libc::SIGURG | libc::SIGWINCH | libc::SIGHUP => Ok(()),
+        libc::SIGWINCH | libc::SIGHUP => Ok(()),
+        number if signal::is_own(number) => Ok(()),
         number => match raw::signal(number) {
             Some(signal) => supervise::forward(child.pid, signal, |it| child.signal(it)).map(drop),
             None => Ok(()),

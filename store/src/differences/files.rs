@@ -215,10 +215,9 @@ impl Packing<'_, '_> {
     fn unpacked(&mut self, file: &Unpacked, mut entry: Entry) -> Result<()> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let found = pack::open_here(&file.layer.root, &file.path, flags, ResolveFlags::empty())
-            .map_err(|errno| Error::entry_io(&file.path, "open", errno))?;
+            .on_entry("open", &file.path)?;
         let mut opened = File::from(found.expect("nothing is asked about mounts"));
-        let stat = rustix::fs::fstat(&opened)
-            .map_err(|errno| Error::entry_io(&file.path, "stat", errno))?;
+        let stat = rustix::fs::fstat(&opened).on_entry("stat", &file.path)?;
         entry.stored = u64::try_from(stat.st_size).unwrap_or(0);
         self.packer.data(&mut opened, entry)
     }
