@@ -6,7 +6,8 @@ use std::path::Path;
 use mybox_probe::Report;
 use rustix::process::Signal;
 
-use crate::harness::{Cmd, Host, Output, PrivateHost, Rootfs, Sandbox};
+use crate::detached::until;
+use crate::harness::{BareDisk, Cmd, Host, Output, PrivateHost, Rootfs, Sandbox};
 
 /// `mybox run --rm --network none FLAGS tiny probe WORDS`.
 fn run(sandbox: &Sandbox, flags: &[&str], words: &[&str]) -> Cmd {
@@ -215,6 +216,126 @@ fn the_container_runs_on_the_processors_of_its_set() {
     );
 }
 
+/// What a file of the container's own group says, by its name in v1 and in v2.
+#[track_caller]
+fn in_group(sandbox: &Sandbox, flags: &[&str], v1: &str, v2: &str) -> String {
+    let files = [v1, v2].map(|file| format!("/sys/fs/cgroup/{file}"));
+    let of_this_host = usize::from(!Path::new("/sys/fs/cgroup/blkio").exists());
+    let words = ["read", &files[of_this_host]];
+    run(sandbox, flags, &words).run().ok().stdout()
+}
+
+#[test]
+fn the_use_of_a_disk_is_bounded_by_the_number_of_its_device() {
+    let sandbox = Sandbox::tiny("block-io");
+    let disk = BareDisk::new(&sandbox);
+    let (device, number) = (disk.device(), disk.number());
+    for (flag, value, v1, in_v1, in_v2) in [
+        ("read-bps", "1mb", "read_bps", "1048576", "rbps=1048576"),
+        ("write-bps", "2k", "write_bps", "2048", "wbps=2048"),
+        ("read-iops", "30", "read_iops", "30", "riops=30"),
+        ("write-iops", "40", "write_iops", "40", "wiops=40"),
+    ] {
+        let flags = [&*format!("--device-{flag}"), &*format!("{device}:{value}")];
+        let file = format!("blkio/blkio.throttle.{v1}_device");
+        let said = in_group(&sandbox, &flags, &file, "io.max");
+        let of_v1 = said == format!("{number} {in_v1}\n");
+        let of_v2 = said.starts_with(&number) && said.contains(in_v2);
+        assert!(of_v1 || of_v2, "{flag}: {said}");
+    }
+    let weight = format!("{device}:500");
+    let flags = ["--blkio-weight", "300", "--blkio-weight-device", &weight];
+    let files = ("blkio/blkio.bfq.weight_device", "io.bfq.weight");
+    let said = in_group(&sandbox, &flags, files.0, files.1);
+    assert_eq!(said, format!("default 300\n{number} 500\n"));
+}
+
+#[test]
+fn what_is_no_disk_or_knows_no_weights_is_refused() {
+    let sandbox = Sandbox::tiny("no-disk");
+    let refused = |flags: &[&str]| run(&sandbox, flags, &["echo"]).run().code(125);
+    let null = refused(&["--device-read-bps", "/dev/null:1mb"]);
+    drop(null.says("/dev/null: it is no block device"));
+    let absent = refused(&["--device-write-iops", "/dev/no-such-disk:1"]);
+    drop(absent.says("/dev/no-such-disk"));
+    let disk = BareDisk::new(&sandbox);
+    let name = disk.device().trim_start_matches("/dev/");
+    let scheduler = format!("/sys/block/{name}/queue/scheduler");
+    std::fs::write(scheduler, "none").expect("the scheduler");
+    let flags = ["--blkio-weight-device", &format!("{}:500", disk.device())];
+    drop(refused(&flags).says("knows no weights"));
+}
+
+/// v2 has no such settings: there the flags are an error, see `tests/vm/containers.rs`.
+#[test]
+fn memory_is_swapped_out_and_waited_for_as_v1_is_told() {
+    let sandbox = Sandbox::tiny("swappiness");
+    let flags = [
+        "-m",
+        "64m",
+        "--memory-swappiness",
+        "7",
+        "--oom-kill-disable",
+    ];
+    let file = |name: &str| format!("/sys/fs/cgroup/memory/{name}");
+    if !Path::new("/sys/fs/cgroup/memory").exists() {
+        let refused = run(&sandbox, &flags, &["echo"]).run().code(125);
+        drop(refused.says("cgroups v2"));
+        return;
+    }
+    let read = |name| run(&sandbox, &flags, &["read", &file(name)]).run().ok();
+    assert_eq!(read("memory.swappiness").line(), "7");
+    let control = read("memory.oom_control").stdout();
+    assert!(control.starts_with("oom_kill_disable 1\n"), "{control}");
+}
+
+/// Nobody in it can be killed for want of memory, and yet it can be removed.
+#[test]
+fn a_container_that_waits_for_memory_can_be_removed() {
+    if !Path::new("/sys/fs/cgroup/memory").exists() {
+        return;
+    }
+    let sandbox = Sandbox::tiny("waits");
+    let run = sandbox.mybox(["run", "-d", "--name", "waits", "--network", "none"]);
+    let flags = ["-m", "32m", "--memory-swap", "32m", "--oom-kill-disable"];
+    let run = run.args(flags).args(["tiny", "probe", "eat-memory", "64"]);
+    let id = run.run().ok().line();
+    let groups = groups_named(&id);
+    let mut files = groups.iter().map(|group| group.join("memory.oom_control"));
+    let control = files.find(|file| file.exists()).expect("a group");
+    let waits = || std::fs::read_to_string(&control).is_ok_and(|it| it.contains("under_oom 1"));
+    until("its wait for memory", waits);
+    drop(sandbox.mybox(["rm", "-f", "waits"]).run().ok());
+    assert!(groups.iter().all(|group| !group.exists()));
+}
+
+#[test]
+fn the_group_lies_in_the_one_that_was_chosen_and_that_one_stays() {
+    let sandbox = Sandbox::tiny("parent");
+    let parent = format!("chosen-{}", std::process::id());
+    let below = format!("{parent}/inner");
+    let flags = ["--cgroup-parent", &below, "-m", "64m"];
+    let waiting = run(&sandbox, &flags, &["trap", "TERM"]).spawn();
+    waiting.wait_for("ready");
+    let id = sandbox.containers().remove(0);
+    let groups = groups_named(&id);
+    assert!(!groups.is_empty());
+    let parents: Vec<&Path> = groups.iter().filter_map(|group| group.parent()).collect();
+    assert!(parents.iter().all(|it| it.ends_with(&below)), "{parents:?}");
+    waiting.signal(Signal::TERM);
+    drop(waiting.wait().ok());
+    assert!(groups.iter().all(|group| !group.exists()));
+    for inner in parents {
+        std::fs::remove_dir(inner).expect("the chosen group is there, and empty");
+        let outer = inner.parent().expect("its parent");
+        std::fs::remove_dir(outer).expect("the one above it, too");
+    }
+    for bad in ["", "/", "../x", "a/../b"] {
+        let refused = run(&sandbox, &["--cgroup-parent", bad], &["echo"]).run();
+        drop(refused.code(125).says("--cgroup-parent"));
+    }
+}
+
 /// Nothing a container does may escape its limits by being early: its first program is executed
 /// when the process is in its groups and the limits are written.
 #[test]
@@ -294,6 +415,11 @@ fn values_that_mean_nothing_are_refused_with_the_flags_name() {
         ("--cpu-quota", "999"),
         ("--cpu-period", "999"),
         ("--pids-limit", "-2"),
+        ("--blkio-weight", "9"),
+        ("--blkio-weight-device", "/dev/sda:1001"),
+        ("--device-read-bps", "sda:1mb"),
+        ("--device-write-iops", "/dev/sda:1k"),
+        ("--memory-swappiness", "101"),
     ] {
         let refused = run(&sandbox, &[flag, value], &["echo"]).run().code(125);
         assert!(
@@ -304,6 +430,7 @@ fn values_that_mean_nothing_are_refused_with_the_flags_name() {
     }
     let refused = |flags: &[&str]| run(&sandbox, flags, &["echo"]).run().code(125);
     drop(refused(&["--memory-swap", "1g"]).says("--memory-swap needs --memory"));
+    drop(refused(&["--oom-kill-disable"]).says("--oom-kill-disable needs --memory"));
     drop(refused(&["--cpu-period", "5000"]).says("--cpu-quota"));
     drop(refused(&["--cpus", "1", "--cpu-quota", "5000"]).says("--cpu-quota"));
     drop(refused(&["-m", "64m", "--memory-reservation", "65m"]).says("--memory-reservation"));

@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::MetadataExt;
 
+use mybox_probe::Report;
 use rustix::process::Signal;
 
 use crate::harness::{Cmd, Sandbox};
@@ -109,6 +110,32 @@ fn the_container_stands_at_the_top_of_its_cgroup_namespace() {
     assert!(!lines.is_empty());
     let tops: Vec<&&String> = lines.iter().filter(|line| line.ends_with(":/")).collect();
     assert!(!tops.is_empty(), "{lines:?}");
+}
+
+#[test]
+fn with_the_hosts_cgroup_namespace_it_sees_the_hosts_groups() {
+    let sandbox = Sandbox::tiny("cgroupns-host");
+    let ours = std::fs::read_link("/proc/self/ns/cgroup").expect("our namespace");
+    let flags = ["--network", "none", "--cgroupns", "host"];
+    let running = sandbox
+        .mybox(["run", "--rm"])
+        .args(flags)
+        .args(["tiny", "probe", "trap", "TERM"])
+        .spawn();
+    running.wait_for("ready");
+    let id = sandbox.containers().pop().expect("a container");
+    let its = format!("/proc/{}/ns/cgroup", sandbox.container_pid());
+    assert_eq!(std::fs::read_link(its).expect("its namespace"), ours);
+    // Nor does a command that joins it see another part.
+    let joined = sandbox.mybox(["exec", &id, "probe", "report"]).run().ok();
+    let report: Report = serde_json::from_str(&joined.stdout()).expect("a report");
+    let membership = &report.cgroup.membership;
+    let in_own_group = |line: &String| line.ends_with(&format!("/mybox/{id}"));
+    assert!(membership.iter().any(in_own_group), "{membership:?}");
+    running.signal(Signal::TERM);
+    let _ = running.wait();
+    let wrong = sandbox.run(["--cgroupns", "shared", "tiny", "true"]).run();
+    drop(wrong.code(125).says("neither private nor host"));
 }
 
 /// Prints what a search for a key in the session keyring says: `found` or the error. With `add` as

@@ -58,6 +58,13 @@ pub(super) struct IsolationArguments {
     )]
     #[arg(value_parser = clap::value_parser!(i32).range(-1000..=1000))]
     oom_score_adj: Option<i32>,
+    /// How gladly the kernel swaps out its memory, 0 to 100 (cgroups v1)
+    #[arg(long, value_name = "NUMBER", help_heading = "Limits")]
+    #[arg(allow_negative_numbers = true, value_parser = swappiness)]
+    memory_swappiness: Option<Swappiness>,
+    /// Have its processes wait for memory rather than kill one of them (cgroups v1)
+    #[arg(long, help_heading = "Limits")]
+    oom_kill_disable: bool,
     /// A setting of the kernel that is the container's own, as net.core.somaxconn=1024
     #[arg(long, value_name = "NAME=VALUE", help_heading = "Isolation")]
     #[arg(value_parser = sysctl::parse)]
@@ -76,12 +83,27 @@ impl IsolationArguments {
         request.shm_size = self.shm_size;
         request.oom_score_adj = self.oom_score_adj;
         request.sysctls = self.sysctl.into_iter().collect();
+        request.limits.swappiness = self.memory_swappiness.and_then(|it| it.0);
+        request.limits.waits_for_memory = self.oom_kill_disable;
         for option in self.security_opt {
             match option {
                 SecurityOption::NoNewPrivileges(on) => request.no_new_privileges = on,
                 SecurityOption::Unconfined => request.seccomp_unconfined = true,
             }
         }
+    }
+}
+
+/// A number, or none of one's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Swappiness(Option<u8>);
+
+/// 0 to 100, or -1 for the kernel's.
+fn swappiness(text: &str) -> Result<Swappiness, String> {
+    match text.parse::<i16>() {
+        Ok(-1) => Ok(Swappiness(None)),
+        Ok(number @ 0..=100) => Ok(Swappiness(u8::try_from(number).ok())),
+        _ => Err("from 0, hardly, to 100, gladly; -1: as the kernel has it".to_owned()),
     }
 }
 

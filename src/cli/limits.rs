@@ -3,6 +3,7 @@
 use clap::Args;
 
 use super::values::{self, PidsLimit, USUAL_PERIOD};
+use crate::kernel::cgroup::block_io::BlockIo;
 use crate::kernel::cgroup::{CpuQuota, Limits, Swap};
 
 #[derive(Debug, Args)]
@@ -53,6 +54,10 @@ pub(super) struct LimitArguments {
     #[arg(long, value_name = "LIST", help_heading = "Limits")]
     #[arg(value_parser = values::cpu_list)]
     cpuset_mems: Option<String>,
+    /// Share of the time of block devices under contention, 10 to 1000; 0: the usual
+    #[arg(long, value_name = "NUMBER", help_heading = "Limits")]
+    #[arg(value_parser = values::weight)]
+    blkio_weight: Option<u16>,
     /// Number of processes and threads; -1: no limit
     #[arg(long, value_name = "NUMBER", help_heading = "Limits")]
     #[arg(allow_negative_numbers = true, value_parser = values::pids)]
@@ -74,6 +79,11 @@ impl LimitArguments {
             cpuset_cpus: self.cpuset_cpus.clone(),
             cpuset_mems: self.cpuset_mems.clone(),
             pids: self.pids_limit.and_then(|limit| limit.0),
+            block_io: BlockIo {
+                weight: self.blkio_weight.filter(|weight| *weight > 0),
+                devices: Vec::new(),
+            },
+            ..Limits::default()
         }
     }
 

@@ -6,6 +6,7 @@ mod commit;
 mod completion;
 mod confirm;
 mod cp;
+mod device_bounds;
 mod df;
 mod diff;
 mod each;

@@ -5,20 +5,9 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 /// The flags of `docker run` on Linux that mybox does not take, of other commands some, and what there
 /// is instead.
-const FLAGS: [(&str, &str); 23] = [
-    ("--blkio-weight", ""),
-    ("--blkio-weight-device", ""),
-    ("--cgroup-parent", ""),
-    (
-        "--cgroupns",
-        "a container has a cgroup namespace of its own",
-    ),
+const FLAGS: [(&str, &str); 13] = [
     ("--cpu-rt-period", ""),
     ("--cpu-rt-runtime", ""),
-    ("--device-read-bps", ""),
-    ("--device-read-iops", ""),
-    ("--device-write-bps", ""),
-    ("--device-write-iops", ""),
     (
         "--disable-content-trust",
         "images are checked by digest, and signatures are not looked at",
@@ -34,10 +23,8 @@ const FLAGS: [(&str, &str); 23] = [
         "`--add-host NAME:ADDRESS` gives an address a name",
     ),
     ("--link-local-ip", ""),
-    ("--memory-swappiness", ""),
     ("--network-alias", ""),
     ("--net-alias", ""),
-    ("--oom-kill-disable", ""),
     ("--runtime", "mybox launches containers itself"),
     ("--storage-opt", ""),
     ("--volume-driver", "volumes are directories of this host"),

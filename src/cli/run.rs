@@ -8,6 +8,7 @@ use anyhow::{Context, bail, ensure};
 use clap::Args;
 
 use super::attach::{LeaveArguments, code_of};
+use super::device_bounds::DeviceBoundArguments;
 use super::health::HealthArguments;
 use super::images_wanted::ImageArguments;
 use super::isolation::IsolationArguments;
@@ -134,6 +135,8 @@ pub(super) struct Arguments {
 
     #[command(flatten)]
     limits: LimitArguments,
+    #[command(flatten)]
+    device_bounds: DeviceBoundArguments,
 
     /// bridge: an interface on the bridge; host: the host's own; none: loopback; container:NAME
     #[arg(long, alias = "net", value_name = "MODE", help_heading = "Network")]
@@ -470,6 +473,7 @@ fn request(arguments: Arguments) -> anyhow::Result<RunRequest> {
         labels: arguments.label.into_iter().collect(),
         ..RunRequest::default()
     };
+    arguments.device_bounds.apply(&mut request);
     arguments.isolation.apply(&mut request);
     arguments.sharing.apply(&mut request);
     arguments.health.apply(&mut request);

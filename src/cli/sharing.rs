@@ -1,8 +1,11 @@
-//! The flags of `run` and `create` that share namespaces: with the host, or with a container that runs.
+//! The flags of `run` and `create` that share namespaces and cgroups: with the host, or with a container
+//! that runs.
+
+use std::path::{Component, Path, PathBuf};
 
 use clap::Args;
 
-use crate::plan::{IpcMode, NetworkMode, PidMode, RunRequest, UtsMode};
+use crate::plan::{CgroupMode, IpcMode, NetworkMode, PidMode, RunRequest, UtsMode};
 
 #[derive(Debug, Args)]
 pub(super) struct SharingArguments {
@@ -18,6 +21,14 @@ pub(super) struct SharingArguments {
     #[arg(long, value_name = "MODE", help_heading = "Isolation")]
     #[arg(value_parser = uts_mode)]
     uts: Option<UtsMode>,
+    /// Which cgroups it sees: private [default], its own, or host, all
+    #[arg(long, value_name = "MODE", help_heading = "Isolation")]
+    #[arg(value_parser = cgroup_mode)]
+    cgroupns: Option<CgroupMode>,
+    /// The cgroup that its own lies in, made if it is missing; from the top with a `/` before it
+    #[arg(long, value_name = "CGROUP", help_heading = "Limits")]
+    #[arg(value_parser = cgroup)]
+    cgroup_parent: Option<PathBuf>,
     // Known, so that the answer is more than that it is unknown.
     #[arg(long, value_name = "MODE", hide = true)]
     #[arg(value_parser = user_namespace)]
@@ -35,11 +46,15 @@ impl SharingArguments {
             pid,
             ipc,
             uts,
+            cgroupns,
+            cgroup_parent,
             userns: _,
         } = self;
         request.pid = pid.unwrap_or_default();
         request.ipc = ipc.unwrap_or_default();
         request.uts = uts.unwrap_or_default();
+        request.cgroupns = cgroupns.unwrap_or_default();
+        request.cgroup_parent = cgroup_parent;
     }
 }
 
@@ -83,6 +98,27 @@ fn uts_mode(text: &str) -> Result<UtsMode, String> {
         ("host", _) => Ok(UtsMode::Host),
         (other, _) => Err(format!(
             "`{other}` is none of private, host, container:NAME"
+        )),
+    }
+}
+
+fn cgroup_mode(text: &str) -> Result<CgroupMode, String> {
+    match text {
+        "private" | "" => Ok(CgroupMode::Own),
+        "host" => Ok(CgroupMode::Host),
+        other => Err(format!("`{other}` is neither private nor host")),
+    }
+}
+
+/// A path of plain names.
+fn cgroup(text: &str) -> Result<PathBuf, String> {
+    let path = Path::new(text);
+    let mut names = path.strip_prefix("/").unwrap_or(path).components();
+    let plain = names.all(|name| matches!(name, Component::Normal(_)));
+    match path.file_name() {
+        Some(_) if plain => Ok(path.components().collect()),
+        _ => Err(format!(
+            "`{text}` is no path of a cgroup such as /limited/web"
         )),
     }
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 use super::output;
 use crate::container::RestartPolicy;
 use crate::container::port::{Port, Publish};
+use crate::kernel::cgroup::block_io::WEIGHTS;
 use crate::kernel::cgroup::{CpuQuota, Swap};
 use crate::kernel::signal;
 use crate::life::stop::Timeout;
@@ -124,6 +125,16 @@ pub(super) fn shares(text: &str) -> Result<u64, String> {
         Ok(number)
     } else {
         Err("shares go from 2 to 262144; 1024 is usual".to_owned())
+    }
+}
+
+/// 10 to 1000, or 0 for none of one's own.
+pub(super) fn weight(text: &str) -> Result<u16, String> {
+    let number = text.parse().map_err(|_| format!("`{text}` is no number"))?;
+    if number == 0 || WEIGHTS.contains(&number) {
+        Ok(number)
+    } else {
+        Err("weights go from 10 to 1000".to_owned())
     }
 }
 

@@ -148,7 +148,9 @@ fn belong(birth: &Birth<'_>) -> kernel::Result<Option<OwnedFd>> {
     // the host's memory and descriptors until the exec.
     process::make_undumpable()?;
     cgroup::join_v1(&birth.plan.cgroup.v1_paths())?;
-    namespace::unshare_cgroup()?;
+    if birth.plan.has_cgroup_namespace() {
+        namespace::unshare_cgroup()?;
+    }
     if let Some(other) = birth.joins.network {
         namespace::join_network(other)?;
     }

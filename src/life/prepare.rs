@@ -148,7 +148,8 @@ struct Share {
 impl Share {
     fn find(places: &Places, id: &ContainerId, request: &RunRequest) -> Result<Self> {
         let host = Host::detect()?;
-        let group = host.group(id.as_str(), &request.limits)?;
+        let parent = request.cgroup_parent.as_deref();
+        let group = host.group(id.as_str(), &request.limits, parent)?;
         Ok(Self {
             hierarchies: host.hierarchies_of(&group),
             group,

@@ -7,6 +7,7 @@ use super::create::{read_request, save_request};
 use crate::container::events::{self, Event};
 use crate::container::find::Container;
 use crate::container::{Places, Record, RestartPolicy};
+use crate::kernel::cgroup::block_io::BlockIo;
 use crate::kernel::cgroup::update::update as update_groups;
 use crate::kernel::cgroup::{Limits, Swap};
 use crate::plan::RunRequest;
@@ -89,6 +90,12 @@ fn merged(before: &Limits, change: &Change) -> Limits {
             true => None,
             false => new.pids.or(before.pids),
         },
+        block_io: BlockIo {
+            weight: new.block_io.weight.or(before.block_io.weight),
+            devices: before.block_io.devices.clone(),
+        },
+        swappiness: before.swappiness,
+        waits_for_memory: before.waits_for_memory,
     }
 }
 

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::{LinuxDevice, LinuxNamespaceType, Mount, PosixRlimit, Spec};
 
 use super::{Bridged, IMAGE_MOUNT, Layer, NetworkMode, RunPlan, SHM, devices};
-use crate::kernel::cgroup::{Hierarchy, Version};
+use crate::kernel::cgroup::{Hierarchy, Setting, Version};
 use crate::net::bridge::{hardware_address, hardware_text};
 use crate::net::nat;
 
@@ -105,27 +105,35 @@ impl Script {
 
     fn cgroup(&mut self, plan: &RunPlan) {
         self.stage("Limits: a group in each hierarchy, made before there is a process to limit.");
-        for (parent, settings) in plan.cgroup.preparations() {
+        for parent in plan.cgroup.parents() {
             self.line(format!("mkdir -p {}", quoted_path(&parent)));
-            for setting in settings {
-                self.line(format!(
-                    "echo {} > {}",
-                    setting.value,
-                    quoted_path(&setting.file)
-                ));
-            }
+        }
+        for setting in plan.cgroup.preparations() {
+            self.write(&setting);
         }
         for path in plan.cgroup.paths() {
             self.line(format!("mkdir -p {}", quoted_path(&path)));
         }
         for setting in plan.cgroup.settings(&plan.limits) {
-            let (value, file) = (quoted(&setting.value), quoted_path(&setting.file));
-            if plan.limits.swap_is_explicit || !setting.is_swap() {
-                self.line(format!("echo {value} > {file}"));
+            let file = quoted_path(&setting.file);
+            if let Some(instead) = setting.instead() {
+                self.line(format!("if [ -e {file} ]; then"));
+                self.write(&setting);
+                self.line("else");
+                self.write(&instead);
+                self.line("fi");
+            } else if plan.limits.swap_is_explicit || !setting.is_swap() {
+                self.write(&setting);
             } else {
+                let value = quoted(&setting.value);
                 self.line(format!("[ ! -e {file} ] || echo {value} > {file}"));
             }
         }
+    }
+
+    fn write(&mut self, setting: &Setting) {
+        let (value, file) = (quoted(&setting.value), quoted_path(&setting.file));
+        self.line(format!("echo {value} > {file}"));
     }
 
     /// The part that runs as pid 1 in the new namespaces.
@@ -519,11 +527,7 @@ impl Script {
         }
         self.stage("No device may be opened but these; mybox says so before there is a process.");
         for setting in settings {
-            self.line(format!(
-                "echo {} > {}",
-                quoted(&setting.value),
-                quoted_path(&setting.file)
-            ));
+            self.write(&setting);
         }
     }
 
@@ -619,8 +623,8 @@ impl Script {
         for path in plan.cgroup.paths() {
             self.line(format!("    rmdir {}", quoted_path(&path)));
         }
-        for (parent, _) in plan.cgroup.preparations() {
-            let parent = quoted_path(&parent);
+        for parent in plan.cgroup.own_parents() {
+            let parent = quoted_path(parent);
             self.line(format!("    rmdir {parent} 2> /dev/null || true"));
         }
         if plan.remove {

@@ -22,7 +22,7 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 use mybox_store::{ImageConfig, Indexed, Lower};
-use oci_spec::runtime::{Capabilities, Process, Spec};
+use oci_spec::runtime::{Capabilities, LinuxNamespaceType, Process, Spec};
 
 use crate::container::health::Check;
 use crate::container::port::Published;
@@ -32,7 +32,9 @@ use crate::net::Subnet;
 
 pub use devices::GivenDevice;
 pub use exec::ExecRequest;
-pub use request::{ImageMount, IpcMode, NetworkMode, PidMode, RunRequest, StandardStream, UtsMode};
+pub use request::{
+    CgroupMode, ImageMount, IpcMode, NetworkMode, PidMode, RunRequest, StandardStream, UtsMode,
+};
 pub use spec::{IMAGE_MOUNT, SHM};
 pub use volumes::Volume;
 
@@ -222,6 +224,15 @@ pub struct RunPlan {
 }
 
 impl RunPlan {
+    /// Whether it sees its own part of the cgroups alone.
+    pub fn has_cgroup_namespace(&self) -> bool {
+        let linux = self.spec.linux().as_ref();
+        let all = linux.and_then(|linux| linux.namespaces().as_ref());
+        all.into_iter()
+            .flatten()
+            .any(|it| it.typ() == LinuxNamespaceType::Cgroup)
+    }
+
     /// The command line that will be executed.
     pub fn command(&self) -> &[String] {
         let process = self.spec.process().as_ref();

@@ -62,6 +62,10 @@ pub struct RunRequest {
     pub read_only: bool,
     /// cgroup limits.
     pub limits: Limits,
+    /// The group that its cgroup lies in, if not mybox's own; an absolute path is from the top.
+    pub cgroup_parent: Option<PathBuf>,
+    /// Which cgroups it sees.
+    pub cgroupns: CgroupMode,
     /// Which network.
     pub network: NetworkMode,
     /// Whose processes it sees.
@@ -297,6 +301,17 @@ pub enum IpcMode {
     Container(String),
 }
 
+/// `--cgroupns`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum CgroupMode {
+    /// Its own, as if there were no others.
+    #[default]
+    Own,
+    /// The host's.
+    Host,
+}
+
 /// `--uts`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -450,6 +465,9 @@ impl RunRequest {
         match (self.limits.memory, self.limits.swap) {
             (Some(memory), _) if memory < LEAST_MEMORY => conflict("--memory must be at least 6m"),
             (None, Some(_)) => conflict("--memory-swap needs --memory"),
+            (None, _) if self.limits.waits_for_memory => {
+                conflict("--oom-kill-disable needs --memory: without a limit nobody waits")
+            }
             (Some(memory), Some(Swap::Total(total))) if total < memory => {
                 conflict("--memory-swap is memory and swap together: it must not be below --memory")
             }

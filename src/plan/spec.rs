@@ -12,7 +12,8 @@ use oci_spec::runtime::{
 
 use super::request::Propagation;
 use super::{
-    Error, Given, IpcMode, Joined, Neighbour, NetworkMode, PidMode, RunRequest, UtsMode, Volume,
+    CgroupMode, Error, Given, IpcMode, Joined, Neighbour, NetworkMode, PidMode, RunRequest,
+    UtsMode, Volume,
 };
 use super::{capabilities, devices, process, seccomp};
 use crate::net::names;
@@ -173,10 +174,11 @@ fn namespaces(request: &RunRequest, joined: &Joined) -> Result<Vec<LinuxNamespac
             .path(path)
             .build()
     };
-    let mut namespaces = vec![
-        new(LinuxNamespaceType::Mount)?,
-        new(LinuxNamespaceType::Cgroup)?,
-    ];
+    let mut namespaces = vec![new(LinuxNamespaceType::Mount)?];
+    match request.cgroupns {
+        CgroupMode::Own => namespaces.push(new(LinuxNamespaceType::Cgroup)?),
+        CgroupMode::Host => {}
+    }
     match (&joined.pid, &request.pid) {
         (Some(other), _) => namespaces.push(of(LinuxNamespaceType::Pid, "pid", other)?),
         (None, PidMode::Host) => {}

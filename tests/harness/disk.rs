@@ -1,6 +1,7 @@
 //! A filesystem of its own for a test: what is allocated on it is the test's alone.
 
 use std::fs::File;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::{Cmd, Sandbox};
@@ -68,5 +69,53 @@ impl Drop for Disk {
         // What a failed test has left running there must not keep the mount.
         let unmount = Cmd::new("umount").arg("--lazy").arg(&self.mounted_on);
         let _ = unmount.build().status();
+    }
+}
+
+/// A disk without a file system: a loop device; let go when it is dropped.
+pub(crate) struct BareDisk {
+    device: String,
+}
+
+impl BareDisk {
+    /// One whose scheduler knows weights.
+    #[track_caller]
+    pub(crate) fn new(sandbox: &Sandbox) -> Self {
+        let image = sandbox.scratch().join("bare-disk");
+        let file = File::create(&image).expect("the disk's file");
+        file.set_len(1 << 20).expect("the disk's size");
+        let attach = Cmd::new("losetup").args(["--find", "--show"]).arg(&image);
+        let device = attach.run().ok().line();
+        let disk = Self { device };
+        let name = disk.device.trim_start_matches("/dev/");
+        std::fs::write(format!("/sys/block/{name}/queue/scheduler"), "bfq").expect("the scheduler");
+        disk
+    }
+
+    /// Its file below /dev.
+    pub(crate) fn device(&self) -> &str {
+        &self.device
+    }
+
+    /// Its number, as the kernel writes it.
+    #[track_caller]
+    pub(crate) fn number(&self) -> String {
+        let number = std::fs::metadata(&self.device).expect("the disk").rdev();
+        format!(
+            "{}:{}",
+            rustix::fs::major(number),
+            rustix::fs::minor(number)
+        )
+    }
+}
+
+impl Drop for BareDisk {
+    fn drop(&mut self) {
+        drop(
+            Cmd::new("losetup")
+                .args(["--detach", &self.device])
+                .run()
+                .ok(),
+        );
     }
 }

@@ -36,7 +36,7 @@ pub(crate) mod vm;
 pub(crate) use self::{
     command::{Cmd, Output, Running},
     debian::debian,
-    disk::Disk,
+    disk::{BareDisk, Disk},
     host::{Host, HostState},
     private_host::PrivateHost,
     probe::probe,

@@ -140,6 +140,40 @@ fn a_container_on_the_bridge_has_all_it_should_have() {
     assert_eq!(value(&transcript, "mounts"), "0");
 }
 
+#[test]
+fn the_use_of_disks_is_bounded_in_the_files_of_cgroup_v2() {
+    let transcript = vm(r#"
+        truncate -s 1M /disk
+        disk=$(losetup -f)
+        losetup $disk /disk
+        say bounded mybox run --rm --network none --device-read-bps $disk:1mb \
+            --device-write-iops $disk:40 tiny probe read /sys/fs/cgroup/io.max
+        say number cat /sys/block/${disk#/dev/}/dev
+        code weight mybox run --rm --network none --blkio-weight 300 tiny true
+        code parent mybox run --rm --network none --cgroup-parent /chosen/inner tiny probe exit 4
+        say chosen find /sys/fs/cgroup/chosen -mindepth 1 -type d
+        code swappiness mybox run --rm --network none --memory-swappiness 5 tiny true
+        code waits mybox run --rm --network none -m 64m --oom-kill-disable tiny true
+        "#)
+    .run()
+    .ok();
+    let bounds = format!(
+        "{} rbps=1048576 wbps=max riops=max wiops=40",
+        value(&transcript, "number")
+    );
+    assert_eq!(value(&transcript, "bounded"), bounds);
+    // This kernel has io.cost, and bfq only as a module.
+    assert_eq!(value(&transcript, "weight"), "0 ");
+    assert_eq!(value(&transcript, "parent"), "4 ");
+    let chosen = value(&transcript, "chosen");
+    assert_eq!(chosen, "/sys/fs/cgroup/chosen/inner");
+    for name in ["swappiness", "waits"] {
+        let said = value(&transcript, name);
+        let refused = said.starts_with("125 error: ") && said.contains("cgroups v2");
+        assert!(refused, "{name}: {said}");
+    }
+}
+
 /// As hosts were before systemd had v2: no unified hierarchy at all.
 #[test]
 fn limits_hold_where_there_is_v1_alone() {

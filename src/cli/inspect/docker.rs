@@ -1,6 +1,8 @@
 //! What Docker's users look for in `inspect`, under the names that it has there
 //! (Docker Engine API, `ContainerInspect` and `ImageInspect`).
 
+use std::path::Path;
+
 use mybox_store::Image;
 use serde_json::{Map, Value, json};
 
@@ -8,7 +10,8 @@ use crate::cli::output;
 use crate::container::find::{Container, State};
 use crate::container::port::Published;
 use crate::container::{Files, Places, RestartPolicy};
-use crate::plan::{NetworkMode, RunRequest};
+use crate::kernel::cgroup::block_io::Bounded;
+use crate::plan::{CgroupMode, NetworkMode, RunRequest};
 
 /// What Docker says of a time that has not come.
 const NEVER: &str = "0001-01-01T00:00:00Z";
@@ -122,6 +125,13 @@ fn host_config(known: &Known<'_>) -> Value {
         format!("{source}:{destination}{mode}")
     });
     let limits = &request.limits;
+    let bounds = |what, key: &str| -> Vec<Value> {
+        let bounds = limits.block_io.devices.iter();
+        bounds
+            .filter(|bound| bound.what == what)
+            .map(|bound| json!({"Path": bound.device, key: bound.value}))
+            .collect()
+    };
     let nano_cpus = limits
         .cpu
         .map(|cpu| cpu.quota.saturating_mul(1_000_000_000) / cpu.period.max(1));
@@ -142,6 +152,19 @@ fn host_config(known: &Known<'_>) -> Value {
         "CpusetCpus": limits.cpuset_cpus.as_deref().unwrap_or_default(),
         "CpusetMems": limits.cpuset_mems.as_deref().unwrap_or_default(),
         "PidsLimit": limits.pids.unwrap_or(0),
+        "MemorySwappiness": limits.swappiness,
+        "OomKillDisable": limits.waits_for_memory,
+        "BlkioWeight": limits.block_io.weight.unwrap_or(0),
+        "BlkioWeightDevice": bounds(Bounded::Weight, "Weight"),
+        "BlkioDeviceReadBps": bounds(Bounded::BytesRead, "Rate"),
+        "BlkioDeviceWriteBps": bounds(Bounded::BytesWritten, "Rate"),
+        "BlkioDeviceReadIOps": bounds(Bounded::Reads, "Rate"),
+        "BlkioDeviceWriteIOps": bounds(Bounded::Writes, "Rate"),
+        "CgroupParent": request.cgroup_parent.as_deref().unwrap_or(Path::new("")),
+        "CgroupnsMode": match request.cgroupns {
+            CgroupMode::Own => "private",
+            CgroupMode::Host => "host",
+        },
         "Init": request.init,
     })
 }

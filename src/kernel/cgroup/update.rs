@@ -3,10 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::block_io::Numbers;
 use super::usage;
-use super::{
-    Context, Controller, Error, Limits, Result, Setting, Swap, Version, v1, v2, write_existing,
-};
+use super::{Controller, Error, Limits, Result, Setting, Swap, Version};
 
 /// Writes the limits that are `Some`, and no limit of tasks with `unlimited_pids`.
 ///
@@ -30,7 +29,7 @@ pub fn update(paths: &[PathBuf], limits: &Limits, unlimited_pids: bool) -> Resul
     }
     settings
         .iter()
-        .try_for_each(|setting| write(setting, limits))
+        .try_for_each(|setting| setting.write(limits.swap_is_explicit))
 }
 
 /// The group that has a controller's files.
@@ -40,11 +39,8 @@ fn group_of(paths: &[PathBuf], controller: Controller) -> Result<(&Path, Version
         Controller::Cpu => ("cpu.shares", "cpu.weight"),
         Controller::Cpuset => ("cpuset.cpus", "cpuset.cpus"),
         Controller::Pids => ("pids.max", "pids.max"),
-        Controller::Freezer
-        | Controller::Cpuacct
-        | Controller::Blkio
-        | Controller::Io
-        | Controller::Devices => ("", ""),
+        Controller::Io | Controller::Blkio => ("blkio.throttle.read_bps_device", "io.max"),
+        Controller::Freezer | Controller::Cpuacct | Controller::Devices => ("", ""),
     };
     let found = paths.iter().find_map(|path| {
         let version = Version::of(path);
@@ -70,10 +66,8 @@ fn settings_of(
     limits: &Limits,
     unlimited_pids: bool,
 ) -> Vec<Setting> {
-    let mut values = match version {
-        Version::V1 => v1::settings(limits, &[controller]),
-        Version::V2 => v2::settings(limits, &[controller]),
-    };
+    // Bounds of single devices are set at a start only.
+    let mut values = version.settings(limits, &[controller], &Numbers::new());
     if controller == Controller::Pids && unlimited_pids {
         values.push(("pids.max", "max".to_owned()));
     }
@@ -105,28 +99,6 @@ fn check_use(paths: &[PathBuf], limits: &Limits) -> Result<()> {
             Err(Error::new("limit memory to", memory, detail))
         }
         _ => Ok(()),
-    }
-}
-
-fn write(setting: &Setting, limits: &Limits) -> Result<()> {
-    let Setting { file, value } = setting;
-    match write_existing(file, value) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound && setting.is_swap() => {
-            if limits.swap_is_explicit {
-                let detail = "this kernel has no swap accounting (boot with swapaccount=1)";
-                return Err(Error::new("limit", "memory and swap", detail));
-            }
-            Ok(())
-        }
-        Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
-            let detail = "the container uses more than that now";
-            Err(Error::new(
-                "write",
-                format_args!("{value} to {}", file.display()),
-                detail,
-            ))
-        }
-        answer => answer.on("write", format_args!("{value} to {}", file.display())),
     }
 }
 

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use super::block_io::{self, Numbers};
 use super::{Context, Controller, Limits, Result, Swap};
 
 /// A v1 cpuset starts with neither processors nor memory nodes and takes no process until it has
@@ -35,7 +36,11 @@ fn inherit_cpuset(group: &Path) -> Result<()> {
 
 /// Files of a group and what is written to them. Memory comes before memory plus swap, which must
 /// never be the smaller; the period before the quota.
-pub(super) fn settings(limits: &Limits, controllers: &[Controller]) -> Vec<(&'static str, String)> {
+pub(super) fn settings(
+    limits: &Limits,
+    controllers: &[Controller],
+    block_devices: &Numbers,
+) -> Vec<(&'static str, String)> {
     let mut settings = Vec::new();
     for controller in controllers {
         match controller {
@@ -53,6 +58,10 @@ pub(super) fn settings(limits: &Limits, controllers: &[Controller]) -> Vec<(&'st
                 settings.extend(swap.map(|it| ("memory.memsw.limit_in_bytes", it)));
                 let reserved = limits.memory_reservation.map(|it| it.to_string());
                 settings.extend(reserved.map(|it| ("memory.soft_limit_in_bytes", it)));
+                let swappiness = limits.swappiness.map(|it| it.to_string());
+                settings.extend(swappiness.map(|it| ("memory.swappiness", it)));
+                let waits = limits.waits_for_memory.then(|| "1".to_owned());
+                settings.extend(waits.map(|it| ("memory.oom_control", it)));
             }
             Controller::Cpu => {
                 if let Some(cpu) = limits.cpu {
@@ -68,11 +77,10 @@ pub(super) fn settings(limits: &Limits, controllers: &[Controller]) -> Vec<(&'st
             Controller::Pids => {
                 settings.extend(limits.pids.map(|it| ("pids.max", it.to_string())));
             }
-            Controller::Freezer
-            | Controller::Cpuacct
-            | Controller::Blkio
-            | Controller::Io
-            | Controller::Devices => {}
+            Controller::Blkio | Controller::Io => {
+                settings.extend(block_io::v1_settings(&limits.block_io, block_devices));
+            }
+            Controller::Freezer | Controller::Cpuacct | Controller::Devices => {}
         }
     }
     settings

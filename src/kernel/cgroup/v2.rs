@@ -2,10 +2,11 @@
 
 use std::fs;
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
 
+use super::block_io::{self, Numbers};
 use super::{Context, Controller, Error, Limits, Result, Swap};
 
 /// The value that enables controllers for the groups below: `+cpu +memory`.
@@ -17,9 +18,9 @@ pub(super) fn enabling(controllers: &[Controller]) -> String {
     words.join(" ")
 }
 
-/// Enables controllers for the children of the mount's root and of `parent`.
-pub(super) fn enable(mount: &Path, parent: &Path, controllers: &[Controller]) -> Result<()> {
-    for dir in [mount, parent] {
+/// Enables controllers for the children of each of these, which lie in one another.
+pub(super) fn enable(dirs: &[PathBuf], controllers: &[Controller]) -> Result<()> {
+    for dir in dirs {
         let file = dir.join("cgroup.subtree_control");
         let enabled = fs::read_to_string(&file).on_path("read", &file)?;
         let missing: Vec<Controller> = controllers
@@ -54,7 +55,11 @@ pub(super) fn open(group: &Path) -> Result<OwnedFd> {
 }
 
 /// Files of a group and what is written to them, for the controllers this hierarchy has.
-pub(super) fn settings(limits: &Limits, controllers: &[Controller]) -> Vec<(&'static str, String)> {
+pub(super) fn settings(
+    limits: &Limits,
+    controllers: &[Controller],
+    block_devices: &Numbers,
+) -> Vec<(&'static str, String)> {
     let mut settings = Vec::new();
     for controller in controllers {
         match controller {
@@ -77,11 +82,11 @@ pub(super) fn settings(limits: &Limits, controllers: &[Controller]) -> Vec<(&'st
             Controller::Pids => {
                 settings.extend(limits.pids.map(|it| ("pids.max", it.to_string())));
             }
-            Controller::Freezer
-            | Controller::Cpuacct
-            | Controller::Blkio
-            | Controller::Io
-            | Controller::Devices => {}
+            Controller::Io => {
+                settings.extend(block_io::v2_settings(&limits.block_io, block_devices));
+            }
+            Controller::Freezer | Controller::Cpuacct | Controller::Blkio | Controller::Devices => {
+            }
         }
     }
     settings
