@@ -68,6 +68,9 @@ fn run_d_prints_the_id_and_leaves_a_container_that_runs() {
     assert_eq!(id.len(), 64);
     let row = known(&sandbox, "web").expect("a row");
     assert_eq!((&row["state"], &row["id"]), (&"running".into(), &id.into()));
+    let of_monitor = format!("/proc/{}/cwd", monitor(&sandbox).as_raw_nonzero());
+    let at = std::fs::read_link(of_monitor).expect("its directory");
+    assert_eq!(at.to_str(), Some("/"), "no file system of the caller's is kept");
     until("its word", || {
         sandbox.mybox(["logs", "web"]).run().ok().stdout() == "up\n"
     });

@@ -1,8 +1,11 @@
 //! `mybox exec`: one more command in a container that runs.
 
+use std::path::Path;
+
 use mybox_probe::Report;
 use rustix::process::Signal;
 
+use crate::detached::until;
 use crate::harness::{Cmd, Running, Sandbox, Terminal};
 
 /// A container that runs until it gets SIGTERM.
@@ -210,6 +213,98 @@ fn its_terminal_is_the_containers_and_follows_the_callers() {
     let (code, screen, terminal) = session.wait();
     assert_eq!(code, 0, "{screen}");
     assert_eq!(terminal.settings(), Terminal::new(24, 80).settings());
+}
+
+/// The command lines that run in the container, and their processes.
+fn running(ground: &Ground) -> Vec<(String, i32)> {
+    let top = ground.sandbox.mybox(["top", "web", "-o", "pid,args"]).run();
+    let rows = top.ok().stdout();
+    let row = |line: &str| {
+        let (pid, command) = line.trim().split_once(' ')?;
+        Some((command.trim().to_owned(), pid.parse().ok()?))
+    };
+    rows.lines().skip(1).filter_map(row).collect()
+}
+
+#[test]
+fn the_detach_keys_leave_the_command_and_it_runs_on() {
+    let ground = Ground::new("execleave", &[]);
+    for (flags, keys) in [
+        (&["-it"][..], "\x10\x11"),
+        (&["-it", "--detach-keys", "ctrl-a,q"], "\x01q"),
+    ] {
+        let mut session = Terminal::new(24, 80).spawn(ground.exec(flags, &["cat"]));
+        session.send("up\r");
+        session.read_until("up\r\nup");
+        let caller = session.pid();
+        session.send(keys);
+        let (code, screen, terminal) = session.wait();
+        assert_eq!(code, 0, "{screen}");
+        assert_eq!(terminal.settings(), Terminal::new(24, 80).settings());
+        let left = running(&ground);
+        let cat = left.iter().find(|(command, _)| command == "cat");
+        let &(_, pid) = cat.unwrap_or_else(|| panic!("it is gone: {left:?}"));
+        let keeper = parent(pid);
+        assert_ne!(keeper.cast_unsigned(), caller);
+        let at = std::fs::read_link(format!("/proc/{keeper}/cwd")).expect("its directory");
+        assert_eq!(at, Path::new("/"), "no file system of the caller's is kept");
+        let pid = rustix::process::Pid::from_raw(pid).expect("a pid");
+        rustix::process::kill_process(pid, Signal::KILL).expect("it runs");
+        until("its end", || {
+            let events = ground
+                .sandbox
+                .mybox(["events", "--since", "1m", "--until", "0s"]);
+            let ended = events.run().ok().stdout();
+            ended.matches("exec_die").count() > usize::from(flags.len() > 1)
+        });
+        until("the end of its keeper", || {
+            !Path::new(&format!("/proc/{keeper}")).exists()
+        });
+    }
+}
+
+fn parent(pid: i32) -> i32 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+    let line = status.lines().find_map(|line| line.strip_prefix("PPid:"));
+    let parent = line.and_then(|line| line.trim().parse().ok());
+    parent.expect("a parent")
+}
+
+#[test]
+fn a_command_on_a_terminal_ends_with_whoever_dies_at_it() {
+    let ground = Ground::new("execdies", &[]);
+    for killed_one in ["caller", "keeper"] {
+        let mut session = Terminal::new(24, 80).spawn(ground.exec(&["-it"], &["cat"]));
+        session.send("up\r");
+        session.read_until("up\r\nup");
+        if killed_one == "caller" {
+            session.signal(Signal::KILL);
+            drop(session.wait());
+        } else {
+            let (_, cat) = running(&ground).pop().expect("the command");
+            let keeper = rustix::process::Pid::from_raw(parent(cat)).expect("a pid");
+            rustix::process::kill_process(keeper, Signal::KILL).expect("it runs");
+            let (code, screen, terminal) = session.wait();
+            assert_eq!(code, 137, "{screen}");
+            assert!(screen.contains("was killed"), "{screen}");
+            assert_eq!(terminal.settings(), Terminal::new(24, 80).settings());
+        }
+        until("the end of the command", || {
+            running(&ground).iter().all(|(command, _)| command != "cat")
+        });
+    }
+}
+
+#[test]
+fn why_a_command_on_a_terminal_was_not_executed_is_told_there() {
+    let ground = Ground::new("execrefused", &[]);
+    for (word, expected) in [("/no/such", 127), ("/etc", 126)] {
+        let session = Terminal::new(24, 80).spawn(ground.exec(&["-it"], &[word]));
+        let (code, screen, terminal) = session.wait();
+        assert_eq!(code, expected, "{screen}");
+        assert!(screen.contains(word), "{screen}");
+        assert_eq!(terminal.settings(), Terminal::new(24, 80).settings());
+    }
 }
 
 #[test]

@@ -27,7 +27,7 @@ pub(super) struct LeaveArguments {
 /// What leaves a container, typed at a terminal.
 #[derive(Debug, Args)]
 pub(super) struct KeysArgument {
-    /// The keys that leave the container and let it run [default: ctrl-p,ctrl-q]
+    /// The keys that leave it and let it run [default: ctrl-p,ctrl-q]
     #[arg(long, value_name = "KEYS")]
     detach_keys: Option<String>,
 }

@@ -5,10 +5,12 @@ use std::path::PathBuf;
 use anyhow::bail;
 use clap::Args;
 
-use super::{env_file, values};
+use super::attach::KeysArgument;
+use super::{env_file, output, values};
 use crate::container::{Places, find};
 use crate::error::Failure;
 use crate::kernel::process;
+use crate::life::attach::Options;
 use crate::life::target::Target;
 use crate::life::{exec, recover};
 use crate::plan::ExecRequest;
@@ -22,7 +24,7 @@ Examples:
   mybox exec -u www -w /srv web sh -c 'id; pwd'
 
 The command has the container's capabilities, limits, filter and variables. Without -i its standard
-input is empty. Exit codes: the command's own, 126 if it cannot be executed, 127 if it was not
+input is empty. With -it Ctrl-P Ctrl-Q leaves the command, and it runs on in the container. Exit codes: the command's own, 126 if it cannot be executed, 127 if it was not
 found, 1 if the container does not run.")]
 pub(super) struct Arguments {
     /// Return as soon as the command executes
@@ -47,6 +49,8 @@ pub(super) struct Arguments {
     /// User and group, by the container's names or by number [default: the container's]
     #[arg(short, long, value_name = "USER[:GROUP]")]
     user: Option<String>,
+    #[command(flatten)]
+    keys: KeysArgument,
     /// All capabilities that mybox itself has, and no filter of system calls
     #[arg(long)]
     privileged: bool,
@@ -63,8 +67,14 @@ pub(super) fn run(places: &Places, arguments: Arguments) -> Result<u8, Failure> 
     process::seal_own_binary()?;
     recover::leftovers(places)?;
     let target = Target::of(find::one(places, &arguments.container)?)?;
+    let options = Options {
+        input: true,
+        ..arguments.keys.options()?
+    };
     let request = request(arguments)?;
-    exec::exec(places, &target, &request)
+    // That nobody reads it is for the command to notice, if anybody.
+    let mut show = |_, bytes: &[u8]| output::print_on(bytes).map(drop);
+    exec::exec(places, &target, &request, &options, &mut show)
         .map_err(|failed| Failure::with_code(failed.code, failed.error))
 }
 

@@ -7,6 +7,7 @@ pub mod file; //      files that come, go and are replaced under one's eyes
 pub mod raw; //        system calls that no crate wraps: the only unsafe code in mybox
 pub mod process; //    clone3, pidfd, wait, and running from a read-only view of our own binary
 pub mod signal; //     signals as a file descriptor
+pub mod poll; //       waiting for several descriptors
 pub mod timer; //      a point in time as one
 pub mod namespace; //  host name, cgroup namespace, the network namespace's own lock
 pub mod root; //       paths inside a container's root, resolved by the kernel

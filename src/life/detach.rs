@@ -1,15 +1,12 @@
 //! Containers that run on without the command that started them.
 //!
 //! ```text
-//! command              its child                          the container
-//!   fork -----------------> a session of its own
-//!                           all stages of a start --------> executed
-//!   <---------- started ----|
+//! command              its child (apart)                  the container
+//!   fork -----------------> all stages of a start --------> executed
+//!   <---------- its id -----|
 //!   prints the id           becomes the monitor, by an exec
 //! ```
-//! A start that fails is told by the child itself, which has the command's standard error still; the
-//! command then only ends with the child's code. The exec gives the monitor a fresh small memory, and
-//! leaves it the container's parent.
+//! The exec gives the monitor a fresh small memory, and leaves it the container's parent.
 
 use std::convert::Infallible;
 use std::os::fd::{AsFd, OwnedFd};
@@ -17,6 +14,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use anyhow::Context;
 use mybox_store::{Image, Stack, Store};
 
+use super::apart::{self, Began};
 use super::monitor::{Handover, Streams};
 use super::prepare::Who;
 use super::stdio::{Pipes, Stdio};
@@ -25,8 +23,7 @@ use super::{Asked, RunFailed, Up, bring_up, create, monitor, undo_start};
 use crate::container::claim::INPUT;
 use crate::container::events::{self, Event};
 use crate::container::{Claim, ContainerId, Places, Record};
-use crate::kernel::process::{self, Side, SingleThreaded};
-use crate::kernel::socket::{self, End, Listener};
+use crate::kernel::socket::{End, Listener};
 use crate::plan::{RunRequest, StandardStream};
 
 /// What became of a start.
@@ -126,37 +123,17 @@ fn made_of(places: &Places, store: &Store, record: &Record) -> anyhow::Result<(I
     Ok((image, request))
 }
 
-/// Forks; the child does it, and never comes back unless it failed.
+/// Starts it in a child of its own.
 fn in_a_child(
     start: impl FnOnce(End) -> Result<Infallible, RunFailed>,
 ) -> Result<Started, RunFailed> {
-    let proof = SingleThreaded::check()?;
-    let (ours, childs) = socket::pair()?;
-    match process::clone_child(&proof, 0, None)? {
-        Side::Child => {
-            drop(ours);
-            rustix::process::setsid().context("start a session")?;
-            match start(childs)? {}
+    match apart::in_a_child(start)? {
+        Began::Indeed(word, link) => {
+            let id = String::from_utf8_lossy(&word.bytes);
+            let id = ContainerId::parse(&id).context("read the id of the container")?;
+            Ok(Started::Running(id, link))
         }
-        Side::Parent(child) => {
-            drop(childs);
-            match ours.receive()? {
-                Some(message) => {
-                    let id = String::from_utf8_lossy(&message.bytes);
-                    let id = ContainerId::parse(&id).context("read the id of the container")?;
-                    Ok(Started::Running(id, ours))
-                }
-                None => Ok(Started::Failed(told(&child.wait()?))),
-            }
-        }
-    }
-}
-
-/// The code of a child that has said why it failed; one that was killed has not.
-fn told(ended: &process::Ended) -> u8 {
-    match ended {
-        process::Ended::Exited(code) => u8::try_from(*code).unwrap_or(125),
-        process::Ended::Signalled(_) => 125,
+        Began::Failed(code) => Ok(Started::Failed(code)),
     }
 }
 
@@ -183,13 +160,19 @@ fn start_here(
         running,
         held: ports,
     } = bring_up(asked, who, &mut stdio, note)?;
-    let Executed { child, terminal } = match supervise::until_executed(running) {
+    let Executed {
+        child,
+        terminal,
+        signals,
+    } = match supervise::until_executed(running) {
         Ok(executed) => executed,
         Err(failed) => {
             drop(mounts);
             return Err(undo_start(asked.places, claim, failed));
         }
     };
+    // For the monitor, which reads them.
+    signals.stay_blocked();
     events::tell(asked.places, &Event::of_container("start", &record));
     let streams = match stdio {
         Stdio::Pipes(pipes) => Streams::Pipes(pipes.output, pipes.input),

@@ -5,14 +5,13 @@
 //! run ------ Typed ----> monitor ----> container
 //!  ^------- Told ---------'  '---> log
 //! ```
-//! Leaving is one word to the monitor. Without it, the container ends with the command.
+//! Leaving is one word to the monitor. Without it, the container ends with the command. A command that is
+//! executed on a terminal is stayed at in the same way, with its keeper (`exec/keeper`) in the monitor's place.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
+use anyhow::{Result, bail};
 
 use super::attach::protocol::{Told, Typed};
 use super::attach::typing::Typing;
@@ -22,17 +21,14 @@ use super::supervise::ends_by_default;
 use super::{Asked, RunFailed, teardown, wait};
 use crate::container::log::Stream;
 use crate::container::{ContainerId, Ending, Places};
+use crate::kernel::poll::{self, AT_ONCE};
 use crate::kernel::pty::RawMode;
 use crate::kernel::signal::{self, Signals};
+use crate::kernel::socket::End;
 use crate::plan::RunRequest;
 
 /// Between two looks at a container that lost its monitor.
 const LOOK: Duration = Duration::from_millis(10);
-
-const AT_ONCE: Timespec = Timespec {
-    tv_sec: 0,
-    tv_nsec: 0,
-};
 
 /// How a stay at a container ended.
 #[derive(Debug)]
@@ -75,30 +71,52 @@ pub fn run(
     // If it fails the link goes without a word to the monitor, which will end the container.
     begun(&id)?;
     let request = asked.request;
-    let stdin = std::io::stdin();
-    let at_terminal = request.terminal && rustix::termios::isatty(&stdin);
-    let mut typing = Typing::new(link, at_terminal, &options.detach_keys);
-    typing.open = options.input;
-    let mut stay = Stay {
-        signals: Signals::take()?,
-        typing,
-        at_terminal,
-        passes_signals: options.signals,
-        leaves_after_input: request.attaches_input_only(),
-        waits_for_room: false,
+    let stay = At {
+        terminal: request.terminal,
+        input_only: request.attaches_input_only(),
     };
-    let raw_mode = match at_terminal && options.input {
-        true => Some(RawMode::enter(stdin.as_fd())?),
-        false => None,
-    };
-    if at_terminal {
-        stay.typing.tell_size()?;
-    }
-    let stayed = stay.carry_all(show)?;
-    drop(raw_mode);
-    match stayed {
+    match stay.stay(link, options, show)? {
         Some(stayed) => Ok(stayed),
         None => Ok(Stayed::Ended(without_its_monitor(asked.places, &id)?)),
+    }
+}
+
+/// What somebody stays at.
+pub(super) struct At {
+    /// Whether it has a terminal.
+    pub(super) terminal: bool,
+    /// Whether there is nothing to stay for when all input is given.
+    pub(super) input_only: bool,
+}
+
+impl At {
+    /// Stays, with a link to whoever keeps it; `None` if that one has died.
+    pub(super) fn stay(
+        &self,
+        link: End,
+        options: &Options,
+        show: &mut dyn FnMut(Stream, &[u8]) -> Result<()>,
+    ) -> Result<Option<Stayed>> {
+        let stdin = std::io::stdin();
+        let at_terminal = self.terminal && rustix::termios::isatty(&stdin);
+        let mut typing = Typing::new(link, at_terminal, &options.detach_keys);
+        typing.open = options.input;
+        let mut stay = Stay {
+            signals: Signals::take()?,
+            typing,
+            at_terminal,
+            passes_signals: options.signals,
+            leaves_after_input: self.input_only,
+            waits_for_room: false,
+        };
+        let _raw_mode = match at_terminal && options.input {
+            true => Some(RawMode::enter(stdin.as_fd())?),
+            false => None,
+        };
+        if at_terminal {
+            stay.typing.tell_size()?;
+        }
+        stay.carry_all(show)
     }
 }
 
@@ -183,39 +201,25 @@ impl Stay {
 
     fn wait(&mut self) -> Result<Ready> {
         let stdin = std::io::stdin();
-        let wanted = match self.waits_for_room {
-            true => PollFlags::IN | PollFlags::OUT,
-            false => PollFlags::IN,
-        };
-        let mut set = vec![
-            PollFd::new(self.typing.monitor(), wanted),
-            PollFd::new(&self.signals, PollFlags::IN),
-        ];
-        if self.typing.open && !self.waits_for_room {
-            set.push(PollFd::new(&stdin, PollFlags::IN));
-        }
-        match poll(&mut set, None) {
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(errno) => return Err(errno).context("poll"),
-        }
-        let of_monitor = set[0].revents();
-        let ready = |at: usize| set.get(at).is_some_and(|it| !it.revents().is_empty());
-        let ready = Ready {
-            told: of_monitor.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR),
-            signal: ready(1),
-            typed: ready(2),
-        };
-        self.waits_for_room &= !of_monitor.contains(PollFlags::OUT);
-        Ok(ready)
+        let monitor = self.typing.monitor().as_fd();
+        let mut readable = vec![monitor, self.signals.as_fd()];
+        let reads = self.typing.open && !self.waits_for_room;
+        readable.extend(reads.then(|| stdin.as_fd()));
+        let room: Vec<BorrowedFd<'_>> =
+            self.waits_for_room.then_some(monitor).into_iter().collect();
+        let ready = poll::wait(&readable, &room, None)?;
+        let (ready, has_room) = ready.split_at(readable.len());
+        self.waits_for_room &= !has_room.contains(&true);
+        Ok(Ready {
+            told: ready[0],
+            signal: ready[1],
+            typed: ready.get(2) == Some(&true),
+        })
     }
 
     fn has_room(&self) -> Result<bool> {
-        let mut set = [PollFd::new(self.typing.monitor(), PollFlags::OUT)];
-        match poll(&mut set, Some(&AT_ONCE)) {
-            Ok(count) => Ok(count > 0),
-            Err(Errno::INTR) => Ok(false),
-            Err(errno) => Err(errno).context("poll"),
-        }
+        let monitor = self.typing.monitor().as_fd();
+        Ok(poll::wait(&[], &[monitor], Some(&AT_ONCE))?.contains(&true))
     }
 }
 

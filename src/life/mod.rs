@@ -16,6 +16,7 @@
 //! A failure at any stage, a signal, or the death of this process leads to the same teardown:
 //! here, or in the next mybox command.
 
+mod apart;
 pub mod attach;
 pub mod changes;
 pub mod commit;

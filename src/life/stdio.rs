@@ -91,9 +91,19 @@ fn own(stream: &impl AsFd) -> Result<OwnedFd> {
     copy.context("share a standard stream")
 }
 
-fn null() -> Result<OwnedFd> {
+pub(super) fn null() -> Result<OwnedFd> {
     let null = OpenOptions::new().read(true).write(true).open("/dev/null");
     Ok(null.context("open /dev/null")?.into())
+}
+
+/// Lets go of our own, which others wait for the end of, and of the directory that we were called in, whose
+/// file system could not be unmounted.
+pub(super) fn let_go() -> Result<()> {
+    rustix::process::chdir("/").context("chdir to /")?;
+    let null = null()?;
+    rustix::stdio::dup2_stdin(&null).context("dup2 standard input")?;
+    rustix::stdio::dup2_stdout(&null).context("dup2 standard output")?;
+    rustix::stdio::dup2_stderr(&null).context("dup2 standard error")
 }
 
 impl Stdio {

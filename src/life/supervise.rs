@@ -17,7 +17,8 @@ use crate::container::Ending;
 use crate::init::protocol::{self, Failed, FromChild, Stage};
 use crate::kernel::process::{Child, Ended};
 use crate::kernel::pty::{self, RawMode};
-use crate::kernel::{cgroup, raw, signal};
+use crate::kernel::signal::{self, Signals};
+use crate::kernel::{cgroup, raw};
 use crate::plan::RunPlan;
 
 /// What became of a launched container.
@@ -108,9 +109,11 @@ pub(super) struct Executed {
     pub(super) child: Child,
     /// Its terminal, if it has one.
     pub(super) terminal: Option<OwnedFd>,
+    /// All blocked still.
+    pub(super) signals: Signals,
 }
 
-/// Stays until the command is executed. All signals stay blocked, for whoever this process becomes.
+/// Stays until the command is executed.
 pub(super) fn until_executed(running: Running) -> Result<Executed, RunFailed> {
     let mut watch = Watch::new(running);
     loop {
@@ -131,10 +134,10 @@ pub(super) fn until_executed(running: Running) -> Result<Executed, RunFailed> {
         }
     }
     let Running { child, signals, .. } = watch.running;
-    signals.stay_blocked();
     Ok(Executed {
         child,
         terminal: watch.terminal.map(OwnedFd::from),
+        signals,
     })
 }
 

@@ -7,6 +7,8 @@
 //! ```
 //! So a client that is slow, or stopped, holds up nobody.
 
+pub(super) mod caller;
+pub(super) mod feed;
 pub(super) mod protocol;
 pub(super) mod typing;
 

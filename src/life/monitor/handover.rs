@@ -13,6 +13,7 @@ use crate::container::{Claim, ContainerId, Places};
 use crate::kernel::process::{self, Child};
 use crate::kernel::raw;
 use crate::kernel::socket::{End, Listener};
+use crate::life::stdio;
 
 const VARIABLE: &str = "MYBOX_HANDOVER";
 const ROLE: &str = "monitor";
@@ -103,7 +104,7 @@ pub(in crate::life) fn become_monitor(places: &Places, handover: Handover) -> Re
     let words = ["mybox", ROLE, claim.id().short()].map(CString::new);
     let words = words.into_iter().collect::<Result<Vec<CString>, _>>()?;
     let variable = format!("{VARIABLE}={}", serde_json::to_string(&numbers)?);
-    close_standard_streams()?;
+    stdio::let_go()?;
     let errno = process::exec(
         &c"/proc/self/exe".to_owned(),
         &words,
@@ -116,18 +117,6 @@ pub(in crate::life) fn become_monitor(places: &Places, handover: Handover) -> Re
 fn keep(fd: &impl AsFd) -> Result<RawFd> {
     rustix::io::fcntl_setfd(fd, FdFlags::empty()).context("keep a descriptor for the monitor")?;
     Ok(fd.as_fd().as_raw_fd())
-}
-
-/// They are the command's, which others wait for the end of.
-fn close_standard_streams() -> Result<()> {
-    let null = std::fs::OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open("/dev/null")
-        .context("open /dev/null")?;
-    rustix::stdio::dup2_stdin(&null).context("dup2")?;
-    rustix::stdio::dup2_stdout(&null).context("dup2")?;
-    rustix::stdio::dup2_stderr(&null).context("dup2")
 }
 
 /// What this process was executed with.

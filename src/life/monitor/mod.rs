@@ -5,7 +5,6 @@
 //! it needs in one environment variable and under the numbers of descriptors. Nothing that happens
 //! to a log, a pipe or a client may end it: with it the container would end too.
 
-mod caller;
 mod handover;
 mod input;
 mod restart;
@@ -13,6 +12,7 @@ mod watch;
 
 use anyhow::{Context, Result};
 
+use super::attach::caller::Caller;
 use super::health::Checker;
 use super::teardown::{self, Seen};
 use super::{create, detach, mounts, supervise};
@@ -22,7 +22,6 @@ use crate::container::{Claim, Ending, Places, Record};
 use crate::kernel::process::Child;
 use crate::kernel::raw;
 use crate::kernel::signal::Signals;
-use caller::Caller;
 
 pub use handover::is_wanted;
 pub(super) use handover::{Handover, Streams, become_monitor};

@@ -3,7 +3,6 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use anyhow::{Context, Result};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
 use super::handover::Streams;
@@ -12,17 +11,14 @@ use super::{Monitor, Output};
 use crate::container::Claim;
 use crate::container::log::{LONGEST, Stream};
 use crate::kernel::cgroup::freeze;
+use crate::kernel::poll::{self, AT_ONCE};
 use crate::kernel::process::Child;
 use crate::kernel::raw;
 use crate::kernel::signal;
 use crate::kernel::socket::Listener;
+use crate::life::attach::feed::Feed;
 use crate::life::attach::protocol::Typed;
 use crate::life::supervise::{self, Sent};
-
-const AT_ONCE: Timespec = Timespec {
-    tv_sec: 0,
-    tv_nsec: 0,
-};
 
 /// Where output comes from, and what it is.
 pub(super) struct Source {
@@ -94,7 +90,8 @@ pub(super) fn sources(
         }
     };
     let ends = input_ends && !terminal;
-    Ok((sources, Input::new(listener, to, terminal, ends)?))
+    let feed = Feed::new(to, terminal, ends)?;
+    Ok((sources, Input::new(listener, feed)))
 }
 
 /// What the loop has to look at.
@@ -117,18 +114,20 @@ fn wait(monitor: &Monitor, child: &Child, sources: &[Source], input: &Input) -> 
     let behind = caller.filter(|caller| caller.is_behind());
     // What the caller would have to wait for is not read.
     let sources = if behind.is_some() { &[] } else { sources };
-    let heard = caller.filter(|_| !input.is_full());
+    let heard = caller.filter(|_| !input.feed.is_full());
     let mut fds = vec![monitor.signals.as_fd(), child.pidfd.as_fd()];
     fds.extend(sources.iter().map(|source| source.fd.as_fd()));
     fds.extend(&typed);
     fds.extend(heard.map(AsFd::as_fd));
     fds.extend(monitor.checker.as_ref().map(AsFd::as_fd));
-    let room = [input.writable(), behind.map(AsFd::as_fd)];
-    let ready = look(&fds, &room, None)?;
+    let room = [input.feed.writable(), behind.map(AsFd::as_fd)];
+    let room: Vec<BorrowedFd<'_>> = room.into_iter().flatten().collect();
+    let ready = poll::wait(&fds, &room, None)?;
     let (ours, rest) = ready.split_at(2);
     let (of_sources, rest) = rest.split_at(sources.len());
     let (of_typed, rest) = rest.split_at(typed.len());
-    let (of_caller, of_checks) = rest.split_at(usize::from(heard.is_some()));
+    let (of_caller, rest) = rest.split_at(usize::from(heard.is_some()));
+    let of_checks = &rest[..usize::from(monitor.checker.is_some())];
     Ok(Ready {
         signal: ours[0],
         ended: ours[1],
@@ -137,27 +136,6 @@ fn wait(monitor: &Monitor, child: &Child, sources: &[Source], input: &Input) -> 
         caller: of_caller.contains(&true),
         check: of_checks.contains(&true),
     })
-}
-
-/// Waits until one of them can be read, or one of `room` can be written to; which of the first can be read.
-fn look(
-    fds: &[BorrowedFd<'_>],
-    room: &[Option<BorrowedFd<'_>>],
-    timeout: Option<&Timespec>,
-) -> Result<Vec<bool>> {
-    let readable = fds.iter();
-    let readable = readable.map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN));
-    let writable = room.iter().flatten();
-    let writable = writable.map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::OUT));
-    let mut set: Vec<PollFd<'_>> = readable.chain(writable).collect();
-    match poll(&mut set, timeout) {
-        Ok(_) => Ok(set[..fds.len()]
-            .iter()
-            .map(|it| !it.revents().is_empty())
-            .collect()),
-        Err(Errno::INTR) => Ok(vec![false; fds.len()]),
-        Err(errno) => Err(errno).context("poll"),
-    }
 }
 
 /// One read of each source that has something; those that have ended go.
@@ -188,7 +166,7 @@ fn read(source: &Source, output: &mut Output, buffer: &mut [u8]) -> bool {
 fn drain(sources: &mut Vec<Source>, output: &mut Output, buffer: &mut [u8]) -> Result<()> {
     loop {
         let fds: Vec<BorrowedFd<'_>> = sources.iter().map(|it| it.fd.as_fd()).collect();
-        let ready = look(&fds, &[], Some(&AT_ONCE))?;
+        let ready = poll::wait(&fds, &[], Some(&AT_ONCE))?;
         if !ready.contains(&true) {
             return Ok(());
         }
@@ -210,8 +188,8 @@ fn hear(monitor: &mut Monitor, child: &Child, input: &mut Input) -> Result<()> {
         Some(Typed::Leave) => monitor.output.caller = None,
         Some(Typed::Signal(number)) => signal_of_the_caller(monitor, child, number)?,
         typed => {
-            input.typed(typed);
-            input.pass_on();
+            input.feed.typed(typed);
+            input.feed.pass_on();
         }
     }
     Ok(())

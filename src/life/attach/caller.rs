@@ -1,5 +1,5 @@
-//! Whoever ran the container in the foreground and stays at it: shown all that it writes as fast as they
-//! take it, heard in what they type.
+//! Whoever ran a container in the foreground, or a command in it, and stays at it: shown all that it writes as
+//! fast as they take it, heard in what they type.
 //!
 //! Whoever only attaches reads the log, and holds up nobody. This one is waited for, as a terminal or a
 //! pipe of one's own would be: no output is lost on them.
@@ -7,13 +7,13 @@
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd};
 
+use super::protocol::Told;
 use crate::container::Ending;
 use crate::container::log::Stream;
 use crate::kernel::socket::{End, Message};
-use crate::life::attach::protocol::Told;
 
 /// The one who ran it.
-pub(super) struct Caller {
+pub(in crate::life) struct Caller {
     end: End,
     /// Messages that they have not taken yet.
     unsent: VecDeque<Vec<u8>>,
@@ -22,7 +22,7 @@ pub(super) struct Caller {
 }
 
 impl Caller {
-    pub(super) fn new(end: End) -> Self {
+    pub(in crate::life) fn new(end: End) -> Self {
         Self {
             end,
             unsent: VecDeque::new(),
@@ -31,7 +31,7 @@ impl Caller {
     }
 
     /// Shows them what the container wrote, or keeps it until they take it.
-    pub(super) fn show(&mut self, stream: Stream, bytes: &[u8]) {
+    pub(in crate::life) fn show(&mut self, stream: Stream, bytes: &[u8]) {
         let chunks = bytes.chunks(Told::MOST);
         let messages = chunks.filter_map(|chunk| Told::Output(stream, chunk).message());
         self.unsent.extend(messages);
@@ -39,12 +39,12 @@ impl Caller {
     }
 
     /// Whether there is something that they have not taken: until then no more is to be read for them.
-    pub(super) fn is_behind(&self) -> bool {
+    pub(in crate::life) fn is_behind(&self) -> bool {
         !self.unsent.is_empty()
     }
 
     /// Sends what they take now.
-    pub(super) fn catch_up(&mut self) {
+    pub(in crate::life) fn catch_up(&mut self) {
         while let Some(message) = self.unsent.front().filter(|_| !self.deaf) {
             match self.end.try_send(message) {
                 Ok(true) => drop(self.unsent.pop_front()),
@@ -58,13 +58,13 @@ impl Caller {
 
     /// The next thing that they say, a [`Typed`]; `None` if they have died. Whoever leaves says so.
     ///
-    /// [`Typed`]: crate::life::attach::protocol::Typed
-    pub(super) fn hear(&self) -> Option<Message> {
+    /// [`Typed`]: super::protocol::Typed
+    pub(in crate::life) fn hear(&self) -> Option<Message> {
         self.end.receive().ok().flatten()
     }
 
     /// The last that they are told, after all output: how it ended, or why it could not be taken down.
-    pub(super) fn told_the_end(self, ending: Ending, failed: Option<&anyhow::Error>) {
+    pub(in crate::life) fn told_the_end(self, ending: Ending, failed: Option<&anyhow::Error>) {
         let failed = failed.map(|error| format!("{error:#}"));
         let last = failed.as_deref().map_or(Told::Ended(ending), Told::Failed);
         for message in self.unsent.into_iter().chain(last.message()) {
