@@ -70,7 +70,11 @@ fn run_d_prints_the_id_and_leaves_a_container_that_runs() {
     assert_eq!((&row["state"], &row["id"]), (&"running".into(), &id.into()));
     let of_monitor = format!("/proc/{}/cwd", monitor(&sandbox).as_raw_nonzero());
     let at = std::fs::read_link(of_monitor).expect("its directory");
-    assert_eq!(at.to_str(), Some("/"), "no file system of the caller's is kept");
+    assert_eq!(
+        at.to_str(),
+        Some("/"),
+        "no file system of the caller's is kept"
+    );
     until("its word", || {
         sandbox.mybox(["logs", "web"]).run().ok().stdout() == "up\n"
     });
@@ -127,6 +131,35 @@ fn streams_are_kept_apart_and_in_order() {
     let none = sandbox.mybox(["logs", "--since", "2099-01-01T00:00:00Z", "both"]);
     assert_eq!(none.run().ok().stdout(), "");
     remove(&sandbox, "both");
+}
+
+#[test]
+fn details_of_a_log_are_the_labels_and_variables_that_were_named() {
+    let sandbox = Sandbox::tiny("details");
+    let flags = [
+        ["--label", "tier=back end"],
+        ["--label", "other=x"],
+        ["-e", "ZONE=a,b"],
+        ["--log-opt", "labels=tier,absent"],
+        ["--log-opt", "env=ZONE"],
+    ];
+    let words = ["say", "out:one", "err:two", "out:three"];
+    detached(&sandbox, "named", flags.as_flattened(), &words);
+    drop(sandbox.mybox(["wait", "named"]).run().ok());
+    let logs = |flags: &[&str]| sandbox.mybox(["logs"]).args(flags).arg("named").run().ok();
+    let logged = logs(&["--details"]);
+    let before = "ZONE=a%2Cb,tier=back+end";
+    assert_eq!(logged.stdout(), format!("{before} one\n{before} three\n"));
+    assert_eq!(logged.stderr(), format!("{before} two\n"));
+    let stamped = logs(&["--details", "--timestamps"]).line();
+    assert!(stamped.ends_with(&format!("Z {before} three")), "{stamped}");
+    remove(&sandbox, "named");
+    // Docker begins a line with a space where nothing was named.
+    detached(&sandbox, "plain", &[], &["say", "out:one"]);
+    drop(sandbox.mybox(["wait", "plain"]).run().ok());
+    let plain = sandbox.mybox(["logs", "--details", "plain"]).run().ok();
+    assert_eq!(plain.stdout(), " one\n");
+    remove(&sandbox, "plain");
 }
 
 #[test]
@@ -339,7 +372,7 @@ fn a_log_is_as_large_as_its_options_say() {
     refused(["--log-driver", "syslog"], "not built yet");
     let none = ["--log-driver=none", "--log-opt=max-file=2"];
     refused(none, "--log-opt does not go with --log-driver none");
-    refused(["--log-opt", "compress=true"], "max-size=SIZE and max-file");
+    refused(["--log-opt", "compress=true"], "max-size=SIZE, max-file");
 }
 
 #[test]

@@ -503,6 +503,13 @@ fn ps_tells_what_a_container_has_written_and_that_with_its_image() {
         lines[1].ends_with(&format!("(virtual {})", image.line())),
         "{sizes}"
     );
+    let inspect = sandbox.mybox(["inspect", "--size", "writer"]).run().ok();
+    let document = inspect.stdout_json();
+    let [written, whole] = ["SizeRw", "SizeRootFs"].map(|field| document[0][field].as_u64());
+    assert!(
+        written >= Some(1 << 20) && whole > written,
+        "{written:?} {whole:?}"
+    );
     let table = ps(&["-s"]);
     let heading = table.lines().next().expect("a heading");
     assert!(heading.ends_with(" SIZE"), "{table}");

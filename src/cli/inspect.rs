@@ -18,6 +18,7 @@ use crate::container::health::{Health, Probe, Status};
 use crate::container::{Files, Places, Record, find, volume};
 use crate::error::Failure;
 use crate::life::create;
+use crate::life::sizes::{Size, sizes};
 use crate::plan::RunRequest;
 
 #[derive(Debug, Args)]
@@ -31,6 +32,9 @@ pub(super) struct Arguments {
     /// Each as a template says: '{{.State.Pid}}', '{{json .Config}}', json
     #[arg(short, long, value_name = "TEMPLATE", value_parser = format::of_object)]
     format: Option<Template>,
+    /// How much containers have written: SizeRw, and that with their image: SizeRootFs, in bytes
+    #[arg(short, long)]
+    size: bool,
     /// Only what is one of these
     #[arg(long = "type", value_enum)]
     kind: Option<Kind>,
@@ -48,7 +52,7 @@ enum Kind {
 pub(super) fn run(places: &Places, arguments: &Arguments) -> Result<u8, Failure> {
     let store = Store::open(&places.root)?;
     format::inspect(arguments.format.as_ref(), &arguments.names, |name| {
-        document(places, &store, name, arguments.kind)
+        document(places, &store, name, arguments)
     })
 }
 
@@ -57,9 +61,9 @@ fn document(
     places: &Places,
     store: &Store,
     name: &str,
-    kind: Option<Kind>,
+    arguments: &Arguments,
 ) -> anyhow::Result<Value> {
-    let row = match kind {
+    let row = match arguments.kind {
         Some(Kind::Image) => None,
         Some(Kind::Container) => Some(find::one(places, name)?),
         None => match find::one_or_none(places, name) {
@@ -69,7 +73,14 @@ fn document(
         },
     };
     if let Some(row) = row {
-        return container_document(places, store, &row);
+        let mut document = container_document(places, store, &row)?;
+        if arguments.size {
+            for Size { written, whole } in sizes(places, [&row])? {
+                document["SizeRw"] = written.into();
+                document["SizeRootFs"] = whole.into();
+            }
+        }
+        return Ok(document);
     }
     let image = store.find(name)?;
     let survey = store.survey(&|| Record::uses(places))?;

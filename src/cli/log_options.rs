@@ -14,7 +14,8 @@ pub(super) struct LogArguments {
     #[arg(long, value_name = "DRIVER", help_heading = "Log")]
     #[arg(default_value = "local", value_parser = driver)]
     log_driver: Driver,
-    /// max-size=SIZE of a file [default: 10m], max-file=NUMBER of files [default: 3]
+    /// max-size=SIZE of a file [default: 10m], max-file=NUMBER of files [default: 3]; labels=NAME,...
+    /// and env=NAME,... for `mybox logs --details`
     #[arg(long, value_name = "NAME=VALUE", help_heading = "Log")]
     #[arg(value_parser = option)]
     log_opt: Vec<LogOption>,
@@ -29,10 +30,12 @@ enum Driver {
 }
 
 /// `--log-opt`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum LogOption {
     MaxSize(u64),
     MaxFiles(u32),
+    Labels(Vec<String>),
+    Variables(Vec<String>),
 }
 
 impl LogArguments {
@@ -49,6 +52,8 @@ impl LogArguments {
             match option {
                 LogOption::MaxSize(bytes) => request.log.max_size = bytes,
                 LogOption::MaxFiles(files) => request.log.max_files = files,
+                LogOption::Labels(names) => request.log_labels = names,
+                LogOption::Variables(names) => request.log_variables = names,
             }
         }
         Ok(())
@@ -80,10 +85,18 @@ fn option(text: &str) -> Result<LogOption, String> {
             Ok(number) if number > 0 => Ok(LogOption::MaxFiles(number)),
             _ => Err(format!("`{number}` is no number of files from 1 on")),
         },
+        Some(("labels", list)) => Ok(LogOption::Labels(names(list))),
+        Some(("env", list)) => Ok(LogOption::Variables(names(list))),
         _ => Err(format!(
-            "`{text}` is not built yet; there are max-size=SIZE and max-file=NUMBER"
+            "`{text}` is not built yet; there are max-size=SIZE, max-file=NUMBER, labels=NAME,... and \
+             env=NAME,..."
         )),
     }
+}
+
+fn names(list: &str) -> Vec<String> {
+    let names = list.split(',').filter(|name| !name.is_empty());
+    names.map(ToOwned::to_owned).collect()
 }
 
 #[cfg(test)]
@@ -96,6 +109,8 @@ mod tests {
         assert_eq!(option("max-size=64k"), Ok(LogOption::MaxSize(64_000)));
         assert_eq!(option("max-size=-1"), Ok(LogOption::MaxSize(u64::MAX)));
         assert_eq!(option("max-file=2"), Ok(LogOption::MaxFiles(2)));
+        let both = vec!["tier".to_owned(), "zone".to_owned()];
+        assert_eq!(option("labels=tier,zone"), Ok(LogOption::Labels(both)));
         for (bad, expected) in [
             ("max-size=1", "less than 1000 bytes"),
             ("max-size=x", "no size"),

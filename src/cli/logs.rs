@@ -1,5 +1,6 @@
 //! `mybox logs`.
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::time::SystemTime;
 
@@ -35,6 +36,9 @@ pub(super) struct Arguments {
     /// Only what was written before then
     #[arg(long, value_name = "TIME", value_parser = values::time)]
     until: Option<SystemTime>,
+    /// Before each line the labels and variables that --log-opt names, as NAME=VALUE,...
+    #[arg(long)]
+    details: bool,
     /// The time before each line
     #[arg(short, long)]
     timestamps: bool,
@@ -45,7 +49,7 @@ pub(super) struct Arguments {
 pub(super) fn run(places: &Places, arguments: &Arguments) -> Result<u8, Failure> {
     let record = find::one(places, &arguments.container)?.record;
     logs::must_be_kept(places, &record)?;
-    let id = record.id;
+    let id = record.id.clone();
     let directory = Files::of(places.container(&id)).logs();
     let open = || Reader::open(&directory).with_context(|| format!("read {}", directory.display()));
     let mut reader = open()?;
@@ -53,7 +57,11 @@ pub(super) fn run(places: &Places, arguments: &Arguments) -> Result<u8, Failure>
         let skipped = reader.skip_to_last(lines);
         skipped.with_context(|| format!("read {}", directory.display()))?;
     }
-    let mut printer = Printer::new(arguments);
+    let details = match arguments.details {
+        true => Some(details_of(logs::details(places, &record)?)),
+        false => None,
+    };
+    let mut printer = Printer::new(arguments, details);
     let growth = if arguments.follow {
         Some(Growth::of(&directory)?)
     } else {
@@ -74,6 +82,14 @@ pub(super) fn run(places: &Places, arguments: &Arguments) -> Result<u8, Failure>
         output::note("the log was written faster than it was read: some of it is missing");
     }
     Ok(0)
+}
+
+/// `NAME=VALUE,...`, encoded as in an address, so that each is one word.
+fn details_of(details: BTreeMap<String, String>) -> String {
+    let encoded = |text: &str| form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
+    let words = details.iter();
+    let words = words.map(|(name, value)| format!("{}={}", encoded(name), encoded(value)));
+    words.collect::<Vec<String>>().join(",")
 }
 
 /// All that is there; false if nobody reads it any more, or the rest is not wanted.
@@ -102,17 +118,19 @@ struct Printer {
     since: u64,
     until: u64,
     timestamps: bool,
+    details: Option<String>,
     stdout: io::BufWriter<io::Stdout>,
     /// Whether the next byte begins a line: of standard output, of standard error.
     at_start: [bool; 2],
 }
 
 impl Printer {
-    fn new(arguments: &Arguments) -> Self {
+    fn new(arguments: &Arguments, details: Option<String>) -> Self {
         Self {
             since: arguments.since.map_or(0, nanoseconds),
             until: arguments.until.map_or(u64::MAX, nanoseconds),
             timestamps: arguments.timestamps,
+            details,
             stdout: io::BufWriter::with_capacity(64 << 10, io::stdout()),
             at_start: [true; 2],
         }
@@ -127,9 +145,16 @@ impl Printer {
             return Ok(true);
         }
         let mut stamped = Vec::new();
-        let bytes = if self.timestamps {
+        let bytes = if self.timestamps || self.details.is_some() {
+            let time = self.timestamps.then(|| output::time(frame.time));
+            let words = [time.as_deref(), self.details.as_deref()];
+            let before: String = words
+                .iter()
+                .flatten()
+                .flat_map(|word| [word, " "])
+                .collect();
             let at_start = &mut self.at_start[usize::from(frame.stream != Stream::Stdout)];
-            stamp(frame, at_start, &mut stamped);
+            prefix(frame, &before, at_start, &mut stamped);
             &stamped
         } else {
             frame.bytes
@@ -149,13 +174,11 @@ impl Printer {
     }
 }
 
-/// The frame's bytes with its time before each line that begins in it.
-fn stamp(frame: &Frame<'_>, at_start: &mut bool, to: &mut Vec<u8>) {
-    let time = output::time(frame.time);
+/// The frame's bytes with something before each line that begins in it.
+fn prefix(frame: &Frame<'_>, before: &str, at_start: &mut bool, to: &mut Vec<u8>) {
     for line in frame.bytes.split_inclusive(|byte| *byte == b'\n') {
         if *at_start {
-            to.extend_from_slice(time.as_bytes());
-            to.push(b' ');
+            to.extend_from_slice(before.as_bytes());
         }
         to.extend_from_slice(line);
         *at_start = line.ends_with(b"\n");

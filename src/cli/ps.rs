@@ -2,11 +2,7 @@
 
 mod filter;
 
-use std::os::unix::fs::MetadataExt;
-
-use anyhow::Context;
 use clap::Args;
-use mybox_store::{Store, allocated};
 use serde_json::{Value, json};
 
 use filter::Filter;
@@ -15,10 +11,10 @@ use super::format::{self, Format, Heading};
 use super::output;
 use crate::container::find::{self, Container, State};
 use crate::container::health::Status;
-use crate::container::{Files, Places, port};
+use crate::container::{Places, port};
 use crate::error::Failure;
-use crate::kernel::process;
 use crate::life;
+use crate::life::sizes::{Size, sizes};
 
 /// What `--format` can ask for.
 const HEADINGS: [Heading; 15] = [
@@ -106,7 +102,7 @@ pub(super) fn run(places: &Places, arguments: &Arguments) -> Result<u8, Failure>
         ];
         let format = arguments.format.as_ref();
         let sizes = if arguments.size || format.is_some_and(|it| it.asks_for("Size")) {
-            sizes(places, &rows)?
+            sizes(places, &rows)?.iter().map(size).collect()
         } else {
             vec![String::new(); rows.len()]
         };
@@ -125,27 +121,10 @@ fn id(row: &Container, whole: bool) -> &str {
     if whole { id.as_str() } else { id.short() }
 }
 
-/// `4.1kB (virtual 2.05MB)` for each: its upper layer, and that with the layers of its image.
-fn sizes(places: &Places, rows: &[Container]) -> anyhow::Result<Vec<String>> {
-    // A descriptor for each directory on the way down, and a container's tree may be deep.
-    process::allow_many_descriptors().context("allow many open files")?;
-    let store = Store::open(&places.root)?;
-    let survey = store.survey(&mybox_store::no_uses)?;
-    let shares = survey.shares();
-    let size = |row: &Container| {
-        let upper = Files::of(places.container(&row.record.id)).upper();
-        let measured = || {
-            // Without the directory itself, which is there before anything is written.
-            let own = std::fs::metadata(&upper).map_or(0, |it| it.blocks() * 512);
-            Ok::<u64, std::io::Error>(allocated(&upper)?.saturating_sub(own))
-        };
-        let written = measured().with_context(|| format!("measure {}", upper.display()))?;
-        let image = shares.get(&row.record.manifest);
-        let whole = written + image.map_or(0, |shares| shares.total());
-        let sizes = [written, whole].map(output::decimal_size);
-        Ok(format!("{} (virtual {})", sizes[0], sizes[1]))
-    };
-    rows.iter().map(size).collect()
+/// `4.1kB (virtual 2.05MB)`.
+fn size(size: &Size) -> String {
+    let [written, whole] = [size.written, size.whole].map(output::decimal_size);
+    format!("{written} (virtual {whole})")
 }
 
 /// A row as templates know it, with Docker's names.

@@ -1,5 +1,6 @@
 //! A container's log while it is being written.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::path::Path;
@@ -9,8 +10,9 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify;
 
 use super::create::read_request;
+use super::stack;
 use crate::container::find::{self, State};
-use crate::container::{ContainerId, Places, Record};
+use crate::container::{ContainerId, Files, Places, Record};
 
 /// How often it is asked whether the container runs still, when nothing is written.
 const LOOK: Timespec = Timespec {
@@ -82,6 +84,24 @@ pub fn must_be_kept(places: &Places, record: &Record) -> Result<()> {
         record.name
     );
     Ok(())
+}
+
+/// The labels and variables of a container that its log is to be shown with, by name. A label comes before a
+/// variable of its name.
+pub fn details(places: &Places, record: &Record) -> Result<BTreeMap<String, String>> {
+    let dir = places.container(&record.id);
+    let request = read_request(&dir)?;
+    let spec = stack::read_config(&Files::of(dir))?;
+    let process = spec.process().as_ref();
+    let env = process.and_then(|process| process.env().as_deref());
+    let variables = env.unwrap_or_default().iter();
+    let variables = variables
+        .filter_map(|line| line.split_once('='))
+        .filter(|(name, _)| request.log_variables.iter().any(|it| it == name));
+    let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let labels = record.labels.clone().into_iter();
+    let labels = labels.filter(|(name, _)| request.log_labels.contains(name));
+    Ok(variables.chain(labels).collect())
 }
 
 /// Whether more may be written: it runs, or will again.

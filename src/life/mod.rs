@@ -53,6 +53,7 @@ mod launch;
 mod mounts;
 mod network;
 mod rights;
+pub mod sizes;
 mod stack;
 mod stdio;
 mod supervise;

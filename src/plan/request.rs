@@ -130,6 +130,10 @@ pub struct RunRequest {
     pub log: Rotation,
     /// Whether it has no log that anybody reads later.
     pub no_log: bool,
+    /// Names of its labels that `logs --details` shows.
+    pub log_labels: Vec<String>,
+    /// Names of its variables that `logs --details` shows.
+    pub log_variables: Vec<String>,
     /// How to find out whether it works.
     pub health: HealthRequest,
     /// Its labels.
