@@ -24,8 +24,10 @@ Examples:
   mybox exec -u www -w /srv web sh -c 'id; pwd'
 
 The command has the container's capabilities, limits, filter and variables. Without -i its standard
-input is empty. With -it Ctrl-P Ctrl-Q leaves the command, and it runs on in the container. Exit codes: the command's own, 126 if it cannot be executed, 127 if it was not
-found, 1 if the container does not run.")]
+input is empty. With -it Ctrl-P Ctrl-Q leaves the command, and it runs on in the container.
+
+Exit codes: the command's own, 126 if it cannot be executed, 127 if it was not found, 1 if the
+container does not run.")]
 pub(super) struct Arguments {
     /// Return as soon as the command executes
     #[arg(short, long)]
