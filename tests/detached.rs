@@ -91,6 +91,21 @@ fn run_d_prints_the_id_and_leaves_a_container_that_runs() {
     assert!(known(&sandbox, "web").is_none());
 }
 
+/// It may end between two looks of whoever ends it.
+#[test]
+fn a_container_that_is_just_ending_can_be_stopped_and_removed() {
+    let sandbox = Sandbox::tiny("ending");
+    for round in 0..15 {
+        let name = format!("brief{round}");
+        detached(&sandbox, &name, &[], &["say", "out:x"]);
+        if round % 2 == 0 {
+            drop(sandbox.mybox(["stop", &name]).run().ok());
+        }
+        remove(&sandbox, &name);
+    }
+    sandbox.assert_nothing_runs();
+}
+
 #[test]
 fn a_command_that_cannot_be_executed_is_the_error_of_run_d() {
     let sandbox = Sandbox::tiny("detach-fail");
@@ -226,6 +241,16 @@ fn a_container_is_created_started_and_started_again_with_what_it_changed() {
     let logs = sandbox.mybox(["logs", "kept"]).run().ok();
     assert_eq!(logs.stdout(), "hello\nhello\n");
     remove(&sandbox, "kept");
+
+    // The kernel takes a namespace down in its own time: the link of the last run may be there still.
+    let create = sandbox.mybox(["create", "--name", "soon", "tiny", "true"]);
+    let id = create.run().ok().line();
+    let veth = format!("veth{}", &id[..11]);
+    let made = Cmd::new("ip").args(["link", "add", &veth, "type", "bridge"]);
+    drop(made.run().ok());
+    drop(sandbox.mybox(["start", "soon"]).run().ok());
+    until_state(&sandbox, "soon", "exited");
+    remove(&sandbox, "soon");
 
     let write = sandbox.mybox([
         "run",

@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 
 use anyhow::{Context, Result};
+use nix::errno::Errno;
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
 
 use super::{RunFailed, filter, network, stack};
@@ -207,13 +208,21 @@ fn attach(
     };
     let mut netlink = Netlink::open()?;
     let hardware = bridged.hardware;
-    netlink.add_veth(&VethPair {
+    let pair = VethPair {
         host: &bridged.veth,
         bridge: ready.index,
         peer: init::INTERFACE,
         peer_hardware: hardware,
         peer_pid: child.pid,
-    })?;
+    };
+    match netlink.add_veth(&pair) {
+        // The container's own, of its last run: the kernel has yet to take that namespace down.
+        Err(error) if error.is(Errno::EEXIST) => {
+            netlink.remove_link(pair.host)?;
+            netlink.add_veth(&pair)?;
+        }
+        made => made?,
+    }
     // Whoever had the address before may be dying still, its port not yet gone.
     if let Some(port) = netlink.link(&bridged.veth)? {
         netlink.claim_hardware_address(port.index, &bridged.veth, hardware)?;

@@ -57,7 +57,9 @@ pub fn stop(places: &Places, container: Container, how: How) -> Result<()> {
         Timeout::After(seconds) => Some(Duration::from_secs(seconds)),
         Timeout::Never => None,
     };
-    let target = Target::of(container)?;
+    let Some(target) = held_or_ended(places, container)? else {
+        return Ok(());
+    };
     let number = how.signal.unwrap_or_else(|| target.record.stop_signal());
     let signal = raw::signal(number).with_context(|| format!("{number} is no signal"))?;
     let process = &target.process;
@@ -81,7 +83,10 @@ pub fn kill(places: &Places, container: Container) -> Result<()> {
     match container.state {
         State::Created | State::Exited => Ok(()),
         State::Restarting | State::Changing => leave_ended(places, &container.record.id),
-        State::Running => Target::of(container)?.signal(places, libc::SIGKILL),
+        State::Running => match held_or_ended(places, container)? {
+            Some(target) => target.signal(places, libc::SIGKILL),
+            None => Ok(()),
+        },
     }
 }
 
@@ -98,6 +103,17 @@ pub fn settled(places: &Places, container: Container) -> Result<Option<Container
         }
     }
     Ok(Some(container))
+}
+
+/// Takes hold of a container that ran when it was looked at. If it has ended since, it is taken down
+/// when this returns, and not started again.
+fn held_or_ended(places: &Places, container: Container) -> Result<Option<Target>> {
+    let id = container.record.id.clone();
+    let target = Target::held(container)?;
+    if target.is_none() {
+        leave_ended(places, &id)?;
+    }
+    Ok(target)
 }
 
 /// Keeps a monitor from starting its container again.
