@@ -245,7 +245,7 @@ fn a_container_is_created_started_and_started_again_with_what_it_changed() {
     // The kernel takes a namespace down in its own time: the link of the last run may be there still.
     let create = sandbox.mybox(["create", "--name", "soon", "tiny", "true"]);
     let id = create.run().ok().line();
-    let veth = format!("veth{}", &id[..11]);
+    let veth = format!("veth{}", &id[..10]);
     let made = Cmd::new("ip").args(["link", "add", &veth, "type", "bridge"]);
     drop(made.run().ok());
     drop(sandbox.mybox(["start", "soon"]).run().ok());
