@@ -17,7 +17,7 @@ use crate::image::Image;
 use crate::import::Warning;
 use crate::layer::listing::entry::Kind;
 use crate::layout::Store;
-use crate::pack::{self, Packer, Tree};
+use crate::pack::{self, Files, Tar};
 
 /// As many links as the kernel itself follows (path_resolution(7)).
 const MOST_LINKS: usize = 40;
@@ -119,9 +119,9 @@ impl ImageFiles {
         out: &mut dyn Write,
         warn: &mut dyn FnMut(Warning),
     ) -> Result<()> {
-        pack::pack_with(Tree::Still, out, warn, |packer| {
+        pack::write_tar(Files::Stay, out, warn, |tar| {
             let mut packing = Packing {
-                packer,
+                tar,
                 names: HashMap::new(),
             };
             let prefix = below(&found.path);
@@ -146,7 +146,7 @@ impl ImageFiles {
 }
 
 struct Packing<'a, 'b> {
-    packer: &'a mut Packer<'b>,
+    tar: &'a mut Tar<'b>,
     /// The first name of each file, by where its content is known from.
     names: HashMap<*const (), Vec<u8>>,
 }
@@ -176,7 +176,7 @@ impl Packing<'_, '_> {
             Kind::Fifo => EntryKind::Fifo,
             Kind::Socket => {
                 let path = show(&name);
-                self.packer.warn(Warning::SkippedSocket { path });
+                self.tar.warn(Warning::SkippedSocket { path });
                 return Ok(());
             }
         };
@@ -194,7 +194,7 @@ impl Packing<'_, '_> {
             stored: 0,
         };
         let identity = match &node.content {
-            FileContent::None => return self.packer.emit(&entry),
+            FileContent::None => return self.tar.emit(&entry),
             FileContent::Unpacked(file) => Arc::as_ptr(file).cast(),
             FileContent::Lying(file) => Arc::as_ptr(file).cast(),
         };
@@ -202,7 +202,7 @@ impl Packing<'_, '_> {
             entry.kind = EntryKind::Hardlink;
             entry.link.clone_from(first);
             entry.xattrs.clear();
-            return self.packer.emit(&entry);
+            return self.tar.emit(&entry);
         }
         self.names.insert(identity, entry.name.clone());
         match &node.content {
@@ -219,7 +219,7 @@ impl Packing<'_, '_> {
         let mut opened = File::from(found.expect("nothing is asked about mounts"));
         let stat = rustix::fs::fstat(&opened).on_entry("stat", &file.path)?;
         entry.stored = u64::try_from(stat.st_size).unwrap_or(0);
-        self.packer.data(&mut opened, entry)
+        self.tar.data(&mut opened, entry)
     }
 
     /// Out of the tar that it lies in; what that has as holes are holes again.
@@ -253,26 +253,26 @@ impl Packing<'_, '_> {
                 real_size: file.size,
             });
         }
-        self.packer.emit(&entry)?;
+        self.tar.emit(&entry)?;
         let mut buffer = Vec::new();
         let mut at = 0;
         for extent in &file.extents {
             if !is_sparse {
-                self.packer.zeros(extent.offset - at)?;
+                self.tar.zeros(extent.offset - at)?;
             }
             at = extent.offset + extent.length;
             let mut written = Ok(());
             let read = lying.layer.each_piece(extent, &mut buffer, |piece| {
                 if written.is_ok() {
-                    written = self.packer.write(piece);
+                    written = self.tar.write(piece);
                 }
             });
             read.on("read", || format!("{} in a layer's tar", show(&entry.name)))?;
             written?;
         }
         if !is_sparse {
-            self.packer.zeros(file.size - at)?;
+            self.tar.zeros(file.size - at)?;
         }
-        self.packer.zeros(writer::padding(entry.stored) as u64)
+        self.tar.zeros(writer::padding(entry.stored) as u64)
     }
 }

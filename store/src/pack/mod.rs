@@ -8,16 +8,17 @@
 //! is opened by descriptor without following a symlink. Three kinds of trees are told apart by
 //! [`Tree`]: one that stays as it is, the changes of an overlay, and one that somebody is using.
 
+mod tar;
+
 use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, SeekFrom, Stat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 
-use crate::archive::sparse::{MOST_SEGMENTS, Segment, SparseMap};
-use crate::archive::{Entry, Kind, LONGEST_NAME, writer};
+use crate::archive::{Entry, Kind, LONGEST_NAME};
 use crate::dir;
 use crate::error::{Context, Error, Result, show};
 use crate::import::{Progress, Warning};
@@ -25,13 +26,10 @@ use crate::names::Names;
 use crate::time::Time;
 use crate::xattr::{self, Attributes};
 
+pub(crate) use tar::{Files, Out, Tar, write_tar};
+
 /// Hardlinked files whose other names have not come yet: about 100 bytes each.
 const MOST_LINKS: usize = 200_000;
-/// Zeros count as a hole from here on, in files at least this long.
-const HOLE: usize = 64 << 10;
-const SPARSE_FROM: u64 = 1 << 20;
-static ZEROS: [u8; HOLE] = [0; HOLE];
-const COPY_BUFFER: usize = 256 << 10;
 /// Hides what the layers below have in a directory.
 const OPAQUE: &str = ".wh..wh..opq";
 /// What overlayfs writes where a file's data or a directory's content is still in a lower layer: a
@@ -52,8 +50,14 @@ pub(crate) enum Tree {
     Used,
 }
 
-/// Where the tar goes.
-pub(crate) type Out<'a> = &'a mut dyn FnMut(&[u8]) -> Result<()>;
+impl Tree {
+    fn files(self) -> Files {
+        match self {
+            Self::Still | Self::Upper => Files::Stay,
+            Self::Used => Files::Change,
+        }
+    }
+}
 
 /// Packs a tree, its root as `./`, without the paths in `leave_out`.
 pub(crate) fn pack(
@@ -63,18 +67,21 @@ pub(crate) fn pack(
     out: Out<'_>,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<()> {
+    let mut tar = Tar::new(tree.files(), out, progress);
     let mut packer = Packer {
         leave_out,
-        ..Packer::new(tree, out, progress)
+        ..Packer::new(tree, &mut tar)
     };
     packer.root(root)?;
-    packer.end()
+    tar.end()
 }
 
 /// Packs a tree that may be in use, mounts and all, into a tar whose root is `./`: what goes while it
 /// is packed is left out, and a file that changes has the size that it had at first.
 pub fn pack_tree(root: OwnedFd, out: &mut dyn Write, warn: &mut dyn FnMut(Warning)) -> Result<()> {
-    pack_with(Tree::Used, out, warn, |packer| packer.root(root))
+    write_tar(Files::Change, out, warn, |tar| {
+        Packer::new(Tree::Used, tar).root(root)
+    })
 }
 
 /// As [`pack_tree`], what has a name in a directory: a file, or a directory with all that is in it.
@@ -86,7 +93,8 @@ pub fn pack_named(
     out: &mut dyn Write,
     warn: &mut dyn FnMut(Warning),
 ) -> Result<()> {
-    pack_with(Tree::Used, out, warn, |packer| {
+    write_tar(Files::Change, out, warn, |tar| {
+        let mut packer = Packer::new(Tree::Used, tar);
         match packer.one(parent, name, as_name)? {
             Some(directory) => packer.below(directory, [as_name, b"/"].concat()),
             None => Ok(()),
@@ -94,38 +102,13 @@ pub fn pack_named(
     })
 }
 
-/// Writes what `pack` packs, and the end of the archive.
-pub(crate) fn pack_with(
+/// A tree on its way into a tar.
+struct Packer<'a, 'b> {
     tree: Tree,
-    out: &mut dyn Write,
-    warn: &mut dyn FnMut(Warning),
-    pack: impl FnOnce(&mut Packer<'_>) -> Result<()>,
-) -> Result<()> {
-    let mut out = |bytes: &[u8]| {
-        let written = out.write_all(bytes);
-        written.on("write", || "the archive".to_owned())
-    };
-    let mut progress = |progress| {
-        if let Progress::Warning(warning) = progress {
-            warn(warning);
-        }
-    };
-    let mut packer = Packer::new(tree, &mut out, &mut progress);
-    pack(&mut packer)?;
-    packer.end()
-}
-
-pub(crate) struct Packer<'a> {
-    tree: Tree,
+    tar: &'a mut Tar<'b>,
     leave_out: BTreeSet<Vec<u8>>,
-    out: Out<'a>,
-    /// Bytes of tar so far.
-    size: u64,
-    progress: &'a mut dyn FnMut(Progress),
     /// The first name of each file that has more names to come, and how many.
     links: HashMap<(u64, u64), (Vec<u8>, u64)>,
-    entries: u64,
-    buffer: Vec<u8>,
 }
 
 /// A directory that is being packed.
@@ -136,17 +119,13 @@ struct Level {
     names: Names,
 }
 
-impl<'a> Packer<'a> {
-    fn new(tree: Tree, out: Out<'a>, progress: &'a mut dyn FnMut(Progress)) -> Self {
+impl<'a, 'b> Packer<'a, 'b> {
+    fn new(tree: Tree, tar: &'a mut Tar<'b>) -> Self {
         Self {
             tree,
+            tar,
             leave_out: BTreeSet::new(),
-            out,
-            size: 0,
-            progress,
             links: HashMap::new(),
-            entries: 0,
-            buffer: vec![0; COPY_BUFFER],
         }
     }
 
@@ -154,17 +133,8 @@ impl<'a> Packer<'a> {
         let stat = rustix::fs::fstat(&root).on_entry("stat", b".")?;
         let mut entry = described(b"./", Kind::Directory, &stat);
         entry.xattrs = packed(xattr::of_open(&root, b".", xattr::belongs_in_layer)?, b".")?;
-        self.emit(&entry)?;
+        self.tar.emit(&entry)?;
         self.below(root, Vec::new())
-    }
-
-    fn end(&mut self) -> Result<()> {
-        self.write(&writer::END)
-    }
-
-    pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        self.size += bytes.len() as u64;
-        (self.out)(bytes)
     }
 
     /// Everything below a directory, without recursion: a tree may be deep.
@@ -208,7 +178,7 @@ impl<'a> Packer<'a> {
         let kind = match FileType::from_raw_mode(stat.st_mode) {
             FileType::Directory => return self.directory(parent, name, path, &stat),
             FileType::Socket => {
-                self.warn(Warning::SkippedSocket { path: show(path) });
+                self.tar.warn(Warning::SkippedSocket { path: show(path) });
                 return Ok(None);
             }
             FileType::RegularFile => Kind::File,
@@ -228,7 +198,7 @@ impl<'a> Packer<'a> {
         if let Some(first) = self.known_link(&stat, path)? {
             let mut entry = described(path, Kind::Hardlink, &stat);
             entry.link = first;
-            self.emit(&entry)?;
+            self.tar.emit(&entry)?;
         } else if kind == Kind::File {
             self.file(parent, name, path, &stat)?;
         } else {
@@ -242,7 +212,7 @@ impl<'a> Packer<'a> {
                     .on_entry("read the symlink", path)?;
                 entry.link = target.into_bytes();
             }
-            self.emit(&entry)?;
+            self.tar.emit(&entry)?;
         }
         Ok(None)
     }
@@ -257,14 +227,14 @@ impl<'a> Packer<'a> {
         let flags = dir::OPEN_DIR | OFlags::NOATIME;
         let slash = [path, b"/"].concat();
         let Some(fd) = self.open_here(parent, name, flags).on_entry("open", path)? else {
-            self.warn(Warning::SkippedMount { path: show(path) });
-            self.emit(&mount_point(&slash, Kind::Directory, stat))?;
+            self.tar.warn(Warning::SkippedMount { path: show(path) });
+            self.tar.emit(&mount_point(&slash, Kind::Directory, stat))?;
             return Ok(None);
         };
         let stat = rustix::fs::fstat(&fd).on_entry("stat", path)?;
         let mut entry = described(&slash, Kind::Directory, &stat);
         entry.xattrs = packed(xattr::of_open(&fd, path, xattr::belongs_in_layer)?, path)?;
-        self.emit(&entry)?;
+        self.tar.emit(&entry)?;
         if self.tree == Tree::Upper && is_opaque(&fd, path)? {
             self.mark(&[&slash, OPAQUE.as_bytes()].concat(), b"", &stat)?;
         }
@@ -286,7 +256,7 @@ impl<'a> Packer<'a> {
             device: (0, 0),
             ..described(&path, Kind::File, stat)
         };
-        self.emit(&entry)
+        self.tar.emit(&entry)
     }
 
     fn file(&mut self, parent: &OwnedFd, name: &[u8], path: &[u8], seen: &Stat) -> Result<()> {
@@ -296,8 +266,8 @@ impl<'a> Packer<'a> {
             | OFlags::CLOEXEC
             | OFlags::NOATIME;
         let Some(fd) = self.open_here(parent, name, flags).on_entry("open", path)? else {
-            self.warn(Warning::SkippedMount { path: show(path) });
-            return self.emit(&mount_point(path, Kind::File, seen));
+            self.tar.warn(Warning::SkippedMount { path: show(path) });
+            return self.tar.emit(&mount_point(path, Kind::File, seen));
         };
         let mut file = File::from(fd);
         let before = rustix::fs::fstat(&file).on_entry("stat", path)?;
@@ -310,7 +280,7 @@ impl<'a> Packer<'a> {
         let mut entry = described(path, Kind::File, &before);
         entry.xattrs = packed(xattr::of_open(&file, path, xattr::belongs_in_layer)?, path)?;
         entry.stored = u64::try_from(before.st_size).unwrap_or(0);
-        self.data(&mut file, entry)?;
+        self.tar.data(&mut file, entry)?;
         let after = rustix::fs::fstat(&file).on_entry("stat", path)?;
         let version = |stat: &Stat| {
             (
@@ -328,126 +298,13 @@ impl<'a> Packer<'a> {
         }
     }
 
-    /// A file's entry and its data, `stored` being its size. Long runs of zeros become holes.
-    pub(crate) fn data(&mut self, file: &mut File, mut entry: Entry) -> Result<()> {
-        let path = entry.name.clone();
-        entry.sparse = self.holes(file, entry.stored, &path)?;
-        let whole = [Segment {
-            offset: 0,
-            length: entry.stored,
-        }];
-        if let Some(map) = &entry.sparse {
-            entry.stored = map.segments.iter().map(|segment| segment.length).sum();
-        }
-        self.emit(&entry)?;
-        let segments = entry
-            .sparse
-            .as_ref()
-            .map_or(&whole[..], |map| &map.segments);
-        for segment in segments {
-            self.copy(file, *segment, &path)?;
-        }
-        self.write(&ZEROS[..writer::padding(entry.stored)])
-    }
-
     /// A file that is not what it was when it was looked at.
     fn changed(&mut self, path: &[u8]) -> Result<()> {
         if self.tree != Tree::Used {
             return Err(changed(path));
         }
-        self.warn(Warning::Changed { path: show(path) });
+        self.tar.warn(Warning::Changed { path: show(path) });
         Ok(())
-    }
-
-    fn copy(&mut self, file: &mut File, segment: Segment, path: &[u8]) -> Result<()> {
-        rustix::fs::seek(&*file, SeekFrom::Start(segment.offset)).on_entry("seek in", path)?;
-        let mut left = segment.length;
-        while left > 0 {
-            let wanted = self
-                .buffer
-                .len()
-                .min(usize::try_from(left).unwrap_or(usize::MAX));
-            let read = file
-                .read(&mut self.buffer[..wanted])
-                .on_entry("read", path)?;
-            if read == 0 && self.tree == Tree::Used {
-                return self.zeros(left);
-            }
-            if read == 0 {
-                return Err(changed(path));
-            }
-            self.size += read as u64;
-            (self.out)(&self.buffer[..read])?;
-            left -= read as u64;
-        }
-        Ok(())
-    }
-
-    /// In the place of what a file has no more.
-    pub(crate) fn zeros(&mut self, mut left: u64) -> Result<()> {
-        while left > 0 {
-            let length = left.min(HOLE as u64);
-            self.write(&ZEROS[..usize::try_from(length).expect("a block")])?;
-            left -= length;
-        }
-        Ok(())
-    }
-
-    /// Where a long file has data. Holes are what is zero in blocks of [`HOLE`], not what the
-    /// filesystem has not allocated: a copy may have other holes, and must pack the same.
-    fn holes(&mut self, file: &mut File, size: u64, path: &[u8]) -> Result<Option<SparseMap>> {
-        if size < SPARSE_FROM || self.tree == Tree::Used {
-            return Ok(None);
-        }
-        let mut segments: Vec<Segment> = Vec::new();
-        let mut at = 0;
-        while at < size {
-            // Real holes are skipped unread: a sparse file may be larger than any disk.
-            at = match rustix::fs::seek(&*file, SeekFrom::Data(at)) {
-                Ok(data) => data - data % HOLE as u64,
-                Err(Errno::NXIO) => break,
-                Err(Errno::INVAL) => at,
-                Err(errno) => return Err(Error::entry_io(path, "seek in", errno)),
-            };
-            rustix::fs::seek(&*file, SeekFrom::Start(at)).on_entry("seek in", path)?;
-            let read = read_full(file, &mut self.buffer).on_entry("read", path)?;
-            if read == 0 {
-                return Err(changed(path));
-            }
-            for block in self.buffer[..read].chunks(HOLE) {
-                let length = block.len() as u64;
-                if block != &ZEROS[..block.len()] {
-                    match segments.last_mut() {
-                        Some(last) if last.offset + last.length == at => last.length += length,
-                        _ => segments.push(Segment { offset: at, length }),
-                    }
-                }
-                at += length;
-            }
-            if segments.len() > MOST_SEGMENTS {
-                return Ok(None);
-            }
-        }
-        let data: u64 = segments.iter().map(|segment| segment.length).sum();
-        // One that grows while it is read is found out after it is packed.
-        let worth_it = data < size && data <= size - size.min(SPARSE_FROM / 2);
-        if !worth_it {
-            return Ok(None);
-        }
-        // GNU tar ends the map where the file ends, with an empty segment.
-        if segments
-            .last()
-            .is_none_or(|last| last.offset + last.length < size)
-        {
-            segments.push(Segment {
-                offset: size,
-                length: 0,
-            });
-        }
-        Ok(Some(SparseMap {
-            segments,
-            real_size: size,
-        }))
     }
 
     /// The name a file with several names was packed under, if it was.
@@ -471,18 +328,6 @@ impl<'a> Packer<'a> {
         self.links
             .insert(key, (path.to_vec(), u64::from(stat.st_nlink as u32) - 1));
         Ok(None)
-    }
-
-    pub(crate) fn emit(&mut self, entry: &Entry) -> Result<()> {
-        self.entries += 1;
-        self.write(&writer::headers(entry))?;
-        let (entries, bytes) = (self.entries, self.size);
-        (self.progress)(Progress::Packing { entries, bytes });
-        Ok(())
-    }
-
-    pub(crate) fn warn(&mut self, warning: Warning) {
-        (self.progress)(Progress::Warning(warning));
     }
 
     /// Opens a name without following a symlink; `None` if something is mounted on it that is not
@@ -622,15 +467,4 @@ fn check_name(path: &[u8], name: &[u8], tree: Tree) -> Result<()> {
         ));
     }
     Ok(())
-}
-
-fn read_full(file: &mut File, buffer: &mut [u8]) -> std::io::Result<usize> {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match file.read(&mut buffer[filled..])? {
-            0 => break,
-            read => filled += read,
-        }
-    }
-    Ok(filled)
 }
