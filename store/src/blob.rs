@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Advice, Mode, OFlags};
 
 use crate::digest::Digest;
 use crate::error::{Context, Error, Result};
@@ -33,6 +33,12 @@ impl Held {
     pub(crate) fn size(&self) -> io::Result<u64> {
         let stat = rustix::fs::fstat(&self.0)?;
         Ok(u64::try_from(stat.st_size).unwrap_or(0))
+    }
+
+    /// Lets the kernel have back the memory that it caches the blob in, which was flushed: for one that
+    /// nobody is about to read.
+    pub fn leave_cache(&self) -> io::Result<()> {
+        Ok(rustix::fs::fadvise(&self.0, 0, None, Advice::DontNeed)?)
     }
 
     /// The blob's bytes, from the beginning. Nobody has checked them since they were stored.

@@ -3,7 +3,7 @@
 use rustix::process::Signal;
 
 use super::{fetches, large, noise, partial, pull, wait_for_bytes};
-use crate::harness::registry::{FakeRegistry, Fault, TestImage};
+use crate::harness::registry::{Content, FakeRegistry, Fault, Seen, TestImage};
 use crate::harness::{Rootfs, Sandbox};
 
 const LARGE: usize = 2 << 20;
@@ -101,6 +101,24 @@ fn a_registry_that_always_cuts_is_given_up_and_what_came_is_kept() {
     let requests = registry.requests(&blob.digest());
     let from = format!("bytes={BEGINNING}-");
     assert_eq!(requests[before].header("range"), Some(&*from));
+}
+
+/// Else a large one that comes last is waited for by itself.
+#[test]
+fn the_largest_layers_are_fetched_first() {
+    let (sandbox, registry) = (Sandbox::new("pull"), FakeRegistry::start());
+    let layer = |bytes| Rootfs::empty().file(&format!("file{bytes}"), &noise(bytes));
+    let image = TestImage::new([1000, 300_000, 20_000].map(layer));
+    registry.add("app:latest", &image);
+    let pulled = pull(&sandbox, &registry, "app").args(["--jobs", "1"]).run();
+    assert_eq!(pulled.ok().line(), image.digest());
+    let requests = registry.requests("/blobs/");
+    let place = |blob: &Content| {
+        let asked = |seen: &Seen| seen.line().contains(&blob.digest());
+        requests.iter().position(asked).expect("it was fetched")
+    };
+    let places: Vec<usize> = image.layers.iter().map(place).collect();
+    assert!(places[1] < places[2] && places[2] < places[0], "{places:?}");
 }
 
 #[test]

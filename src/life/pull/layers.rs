@@ -64,6 +64,13 @@ pub(super) fn tasks(resolved: &Resolved) -> Result<Vec<Task>> {
     Ok(tasks)
 }
 
+/// The numbers of the tasks, the largest first: else a large one that comes late is waited for by itself.
+fn in_order(tasks: &[Task]) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..tasks.len()).collect();
+    order.sort_by_key(|&number| std::cmp::Reverse(tasks[number].size));
+    order
+}
+
 /// What all downloads of a pull share.
 pub(super) struct Fetcher<'a> {
     pub(super) store: &'a Store,
@@ -100,16 +107,18 @@ enum Fetched {
 
 impl Fetcher<'_> {
     pub(super) fn fetch_all(&self, tasks: &[Task], jobs: usize) -> Result<Kept> {
+        let order = in_order(tasks);
         let next = AtomicUsize::new(0);
         let stop = Flag::default();
         let outcome: Mutex<Result<Kept>> = Mutex::new(Ok(Kept::default()));
         let lock = || outcome.lock().unwrap_or_else(PoisonError::into_inner);
         let work = || {
             while !stop.is_up() {
-                let number = next.fetch_add(1, Ordering::Relaxed);
-                let Some(task) = tasks.get(number) else {
+                let place = next.fetch_add(1, Ordering::Relaxed);
+                let Some(&number) = order.get(place) else {
                     return;
                 };
+                let task = &tasks[number];
                 let work = Work {
                     fetcher: self,
                     number,
@@ -263,6 +272,10 @@ impl Work<'_> {
             match blob? {
                 Downloaded::Whole { blob, fetched } => {
                     let layer = unpacked.transpose()?;
+                    if layer.is_some() {
+                        // From now on it is read for a push only.
+                        blob.leave_cache().context("give up the cache of a blob")?;
+                    }
                     self.tell(LayerEvent::Done);
                     Ok(Fetched::Whole(Box::new(Arrived {
                         blob: Some(blob),
