@@ -1,143 +1,18 @@
-//! The plan as a shell script: the same container by hand, with the tools of any distribution
-//! (util-linux, iproute2, nftables). Stage by stage in the order of `life`, so that whoever has
-//! built a container by hand recognises each step, and a test can run it and compare.
-//!
-//! What a shell cannot do the script says where it does otherwise: resolve paths inside the
-//! container's root, execute a host's tool after pivot_root, install a system call filter.
+//! What the first process does inside, until it becomes the command.
 
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{LinuxDevice, LinuxNamespaceType, Mount, PosixRlimit, Spec};
+use oci_spec::runtime::{LinuxDevice, Mount, PosixRlimit};
 
-use super::{Bridged, IMAGE_MOUNT, Layer, NetworkMode, RunPlan, SHM, devices};
-use crate::kernel::cgroup::{Hierarchy, Setting, Version};
-use crate::net::bridge::{hardware_address, hardware_text};
-use crate::net::nat;
-
-/// The script.
-pub fn script(plan: &RunPlan) -> String {
-    let mut script = Script::default();
-    script.preamble(plan);
-    script.directories(plan);
-    if let Some(bridged) = &plan.bridged {
-        script.bridge(bridged);
-    }
-    script.cgroup(plan);
-    script.inside(plan);
-    script.launch(plan);
-    script.text
-}
-
-#[derive(Default)]
-struct Script {
-    text: String,
-}
+use super::Script;
+use super::around::has_own_network;
+use super::shell::{is_plain, quoted, quoted_path, words};
+use crate::kernel::cgroup::{Hierarchy, Version};
+use crate::plan::{IMAGE_MOUNT, Layer, RunPlan, SHM, groups};
 
 impl Script {
-    /// A line as it is.
-    fn line(&mut self, line: impl AsRef<str>) {
-        self.text.push_str(line.as_ref());
-        self.text.push('\n');
-    }
-
-    /// A blank line, and what the next lines are about.
-    fn stage(&mut self, comment: &str) {
-        self.line("");
-        for line in comment.lines() {
-            self.line(format!("# {line}"));
-        }
-    }
-
-    fn preamble(&mut self, plan: &RunPlan) {
-        self.line("#!/bin/sh");
-        self.line("# What `mybox run` does for this container, as commands to type. Needs root.");
-        self.line(format!(
-            "# image {}, command: {}",
-            plan.image,
-            words(plan.command())
-        ));
-        self.line("set -eu");
-        self.line(format!("ID={}", plan.id));
-        self.line(format!("C={}", quoted_path(plan.files.dir())));
-        self.line("R=\"$C/rootfs\"");
-    }
-
-    fn directories(&mut self, plan: &RunPlan) {
-        self.stage("The container's own directories. The image's layers are not touched.");
-        self.line("mkdir -p \"$C/upper\" \"$C/work\" \"$R\"");
-        for (name, text) in &plan.etc {
-            self.line(format!("printf %s {} > \"$C/{name}\"", quoted(text)));
-        }
-        for volume in &plan.volumes {
-            self.line(format!("mkdir -p {}", quoted_path(&volume.data())));
-        }
-    }
-
-    fn bridge(&mut self, bridged: &Bridged) {
-        let (bridge, subnet) = (&bridged.bridge, bridged.subnet);
-        let gateway = subnet.gateway();
-        self.stage("The bridge, made once and kept.");
-        self.line(format!("if ! ip link show {bridge} > /dev/null 2>&1; then"));
-        self.line(format!(
-            "    ip link add {bridge} address {} type bridge",
-            hardware_text(hardware_address(gateway))
-        ));
-        self.line(format!(
-            "    ip address add {gateway}/{} broadcast + dev {bridge}",
-            subnet.prefix()
-        ));
-        self.line(format!(
-            "    ip link set {bridge} alias {} up",
-            quoted(&bridged.alias)
-        ));
-        self.line("fi");
-        self.stage("To the outside: forwarding, and the host's address in place of ours.");
-        self.line("[ \"$(cat /proc/sys/net/ipv4/ip_forward)\" = 1 ] || echo 1 > /proc/sys/net/ipv4/ip_forward");
-        if bridged.resolver.is_some() {
-            self.line(format!(
-                "echo 1 > /proc/sys/net/ipv4/conf/{bridge}/route_localnet"
-            ));
-        }
-        self.line("nft -f - <<'RULES'");
-        self.line(nat::script(bridge, subnet, bridged.resolver, false).trim_end());
-        self.line("RULES");
-    }
-
-    fn cgroup(&mut self, plan: &RunPlan) {
-        self.stage("Limits: a group in each hierarchy, made before there is a process to limit.");
-        for parent in plan.cgroup.parents() {
-            self.line(format!("mkdir -p {}", quoted_path(&parent)));
-        }
-        for setting in plan.cgroup.preparations() {
-            self.write(&setting);
-        }
-        for path in plan.cgroup.paths() {
-            self.line(format!("mkdir -p {}", quoted_path(&path)));
-        }
-        for setting in plan.cgroup.settings(&plan.limits) {
-            let file = quoted_path(&setting.file);
-            if let Some(instead) = setting.instead() {
-                self.line(format!("if [ -e {file} ]; then"));
-                self.write(&setting);
-                self.line("else");
-                self.write(&instead);
-                self.line("fi");
-            } else if plan.limits.swap_is_explicit || !setting.is_swap() {
-                self.write(&setting);
-            } else {
-                let value = quoted(&setting.value);
-                self.line(format!("[ ! -e {file} ] || echo {value} > {file}"));
-            }
-        }
-    }
-
-    fn write(&mut self, setting: &Setting) {
-        let (value, file) = (quoted(&setting.value), quoted_path(&setting.file));
-        self.line(format!("echo {value} > {file}"));
-    }
-
     /// The part that runs as pid 1 in the new namespaces.
-    fn inside(&mut self, plan: &RunPlan) {
+    pub(super) fn inside(&mut self, plan: &RunPlan) {
         self.stage("What the first process does inside, until it becomes the command.");
         self.line("cat > \"$C/inside.sh\" <<'INSIDE'");
         self.line("set -eu");
@@ -461,7 +336,7 @@ impl Script {
              host's tools, so the new root is moved over the old one instead, and chroot enters it.\n\
              mybox also installs a filter of system calls (seccomp(2)), which no shell tool does.",
         );
-        let groups = super::groups(&plan.spec);
+        let groups = groups(&plan.spec);
         if !groups.is_empty() {
             self.line(format!(
                 "# Left out here: the groups {} (--group-add). unshare(1) leaves all groups.",
@@ -512,130 +387,6 @@ impl Script {
             words(plan.command())
         ));
     }
-
-    /// Last of all: mount(8) opens loop devices, which no container may.
-    fn device_rules(&mut self, plan: &RunPlan) {
-        let rules = devices::of_spec(&plan.spec);
-        let settings = plan.cgroup.device_settings(&rules);
-        if settings.is_empty() {
-            if rules.restricted && plan.cgroup.has_device_rules() {
-                self.stage(
-                    "Left out: with cgroups v2 mybox loads a BPF program with rules for devices.",
-                );
-            }
-            return;
-        }
-        self.stage("No device may be opened but these; mybox says so before there is a process.");
-        for setting in settings {
-            self.write(&setting);
-        }
-    }
-
-    fn launch(&mut self, plan: &RunPlan) {
-        self.cleanup(plan);
-        let shares_network = !has_own_network(plan);
-        self.stage("Into the group first, then into namespaces of its own.");
-        self.line("cat > \"$C/enter.sh\" <<'ENTER'");
-        self.line("set -eu");
-        let v1 = plan.cgroup.v1_paths();
-        for path in plan.cgroup.paths() {
-            let file = if v1.contains(&path) {
-                "tasks"
-            } else {
-                "cgroup.procs"
-            };
-            self.line(format!("echo $$ > {}", quoted_path(&path.join(file))));
-        }
-        self.line(format!(
-            "exec {}sh \"$1/inside.sh\" \"$1\"",
-            into_namespaces(&plan.spec)
-        ));
-        self.line("ENTER");
-        if shares_network {
-            self.line("status=0; sh \"$C/enter.sh\" \"$C\" || status=$?");
-        } else {
-            self.line("mkfifo \"$C/ready\" \"$C/go\"");
-            self.line("exec 3<&0");
-            self.line("sh \"$C/enter.sh\" \"$C\" <&3 3<&- & child=$!");
-            self.line("read -r _ < \"$C/ready\"");
-            if let Some(bridged) = &plan.bridged {
-                self.line(format!(
-                    "ip link add {} type veth peer name eth0 address {} netns $child",
-                    bridged.veth,
-                    hardware_text(bridged.hardware)
-                ));
-                self.line(format!(
-                    "ip link set {} master {} up",
-                    bridged.veth, bridged.bridge
-                ));
-                self.line(format!(
-                    "bridge fdb replace {} dev {} master static",
-                    hardware_text(bridged.hardware),
-                    bridged.veth
-                ));
-                self.publish(bridged);
-            }
-            self.line("echo go > \"$C/go\"");
-            self.line("status=0; wait $child || status=$?");
-        }
-        self.line("exit $status");
-    }
-
-    fn publish(&mut self, bridged: &Bridged) {
-        if bridged.ports.is_empty() {
-            return;
-        }
-        self.stage(
-            "Ports of the host: an element of the firewall's map each. mybox also binds them, so that no\n\
-             other program takes them meanwhile.",
-        );
-        self.line(format!(
-            "echo 1 > /proc/sys/net/ipv4/conf/{}/route_localnet",
-            bridged.bridge
-        ));
-        self.line(format!(
-            "ip link set {} type bridge_slave hairpin on",
-            bridged.veth
-        ));
-        self.line("nft -f - <<'PORTS'");
-        self.line(nat::publication(&bridged.published()).trim_end());
-        self.line("PORTS");
-    }
-
-    fn unpublish(&mut self, plan: &RunPlan) {
-        let ports = plan.bridged.iter().flat_map(|bridged| &bridged.ports);
-        let ports: Vec<_> = ports.copied().collect();
-        for line in nat::unpublication(&ports).lines() {
-            self.line(format!("    nft {} 2> /dev/null || true", quoted(line)));
-        }
-    }
-
-    fn cleanup(&mut self, plan: &RunPlan) {
-        self.stage("Undone when the command ends, whatever happens.");
-        self.line("undo() {");
-        self.unpublish(plan);
-        if let Some(bridged) = &plan.bridged {
-            self.line(format!(
-                "    ip link delete {} 2> /dev/null || true",
-                bridged.veth
-            ));
-        }
-        for path in plan.cgroup.paths() {
-            self.line(format!("    rmdir {}", quoted_path(&path)));
-        }
-        for parent in plan.cgroup.own_parents() {
-            let parent = quoted_path(parent);
-            self.line(format!("    rmdir {parent} 2> /dev/null || true"));
-        }
-        if plan.remove {
-            self.line("    rm -rf \"$C\"");
-        } else {
-            self.line("    rm -f \"$C/inside.sh\" \"$C/enter.sh\" \"$C/ready\" \"$C/go\"");
-            self.line("    [ ! -d \"$C/lower\" ] || rmdir \"$C/lower\"");
-        }
-        self.line("}");
-        self.line("trap undo EXIT");
-    }
 }
 
 fn is_indexed(layer: &Layer) -> bool {
@@ -647,39 +398,6 @@ fn lower_directory((number, layer): (usize, &Layer)) -> String {
     match layer {
         Layer::Tree(path) => quoted_path(path),
         Layer::Indexed { .. } => format!("\"$C/lower/{number}\""),
-    }
-}
-
-fn has_own_network(plan: &RunPlan) -> bool {
-    matches!(plan.network, NetworkMode::Bridge | NetworkMode::None)
-}
-
-/// nsenter(1) for those of other containers, then unshare(1) for the new ones.
-fn into_namespaces(spec: &Spec) -> String {
-    let linux = spec.linux().as_ref();
-    let all = linux.and_then(|linux| linux.namespaces().as_ref());
-    let (mut enter, mut new) = (String::new(), String::new());
-    for namespace in all.into_iter().flatten() {
-        let name = match namespace.typ() {
-            LinuxNamespaceType::Mount => "mount",
-            LinuxNamespaceType::Pid => "pid",
-            LinuxNamespaceType::Uts => "uts",
-            LinuxNamespaceType::Ipc => "ipc",
-            LinuxNamespaceType::Network => "net",
-            LinuxNamespaceType::Cgroup => "cgroup",
-            LinuxNamespaceType::User => "user",
-            LinuxNamespaceType::Time => "time",
-        };
-        match namespace.path() {
-            Some(path) => enter.push_str(&format!("--{name}={} ", quoted_path(path))),
-            None if name == "pid" => new.push_str("--pid --fork --kill-child "),
-            None => new.push_str(&format!("--{name} ")),
-        }
-    }
-    if enter.is_empty() {
-        format!("unshare {new}")
-    } else {
-        format!("nsenter {enter}unshare {new}")
     }
 }
 
@@ -702,59 +420,5 @@ fn in_root(path: &Path) -> String {
         format!("\"$R{text}\"")
     } else {
         format!("\"$R\"{}", quoted(&text))
-    }
-}
-
-fn quoted_path(path: &Path) -> String {
-    quoted(&path.display().to_string())
-}
-
-fn words(words: &[String]) -> String {
-    let quoted: Vec<String> = words.iter().map(|word| quoted(word)).collect();
-    quoted.join(" ")
-}
-
-fn is_plain(text: &str) -> bool {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+=:,@%".contains(&byte);
-    !text.is_empty() && text.bytes().all(plain)
-}
-
-/// A word for the shell: as it is if it has nothing special, else in single quotes.
-fn quoted(text: &str) -> String {
-    if is_plain(text) {
-        return text.to_owned();
-    }
-    format!("'{}'", text.replace('\'', "'\\''"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn words_come_out_of_a_shell_as_they_went_in() {
-        let words = [
-            "plain",
-            "",
-            "two words",
-            "it's",
-            "'",
-            "''x",
-            "$HOME `id` \\ \"",
-            "a\nb",
-            "*?",
-        ];
-        for word in words {
-            let output = std::process::Command::new("sh")
-                .args(["-c", &format!("printf %s {}", quoted(word))])
-                .output()
-                .unwrap();
-            assert_eq!(
-                String::from_utf8_lossy(&output.stdout),
-                word,
-                "{}",
-                quoted(word)
-            );
-        }
     }
 }
