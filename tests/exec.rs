@@ -163,7 +163,8 @@ fn exit_codes_are_the_commands_or_say_why_there_was_none() {
         (&["-u", "mallory"], &["true"], 126),
         (&["-d"], &["nope"], 127),
         (&["-d"], &["probe", "exit", "3"], 0),
-        (&["-d", "-t"], &["true"], 1),
+        (&["-dit"], &["probe", "exit", "3"], 0),
+        (&["-dt"], &["nope"], 127),
     ] {
         let run = ground.exec(flags, words).run();
         drop(run.code(code));
@@ -261,6 +262,17 @@ fn the_detach_keys_leave_the_command_and_it_runs_on() {
             !Path::new(&format!("/proc/{keeper}")).exists()
         });
     }
+}
+
+#[test]
+fn a_command_in_the_background_may_have_a_terminal_that_nobody_sees() {
+    let ground = Ground::new("execdt", &[]);
+    drop(ground.exec(&["-dit"], &["cat"]).stdin("typed").run().ok());
+    let left = running(&ground);
+    let cat = left.iter().find(|(command, _)| command == "cat");
+    let &(_, pid) = cat.unwrap_or_else(|| panic!("it is gone: {left:?}"));
+    let stdin = std::fs::read_link(format!("/proc/{pid}/fd/0")).expect("its input");
+    assert!(stdin.starts_with("/dev/pts"), "{}", stdin.display());
 }
 
 fn parent(pid: i32) -> i32 {

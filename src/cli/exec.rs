@@ -29,7 +29,7 @@ input is empty. With -it Ctrl-P Ctrl-Q leaves the command, and it runs on in the
 Exit codes: the command's own, 126 if it cannot be executed, 127 if it was not found, 1 if the
 container does not run.")]
 pub(super) struct Arguments {
-    /// Return as soon as the command executes
+    /// Return as soon as the command executes; nobody types to it then
     #[arg(short, long)]
     detach: bool,
     /// Keep standard input open
@@ -81,10 +81,9 @@ pub(super) fn run(places: &Places, arguments: Arguments) -> Result<u8, Failure> 
 }
 
 fn request(arguments: Arguments) -> anyhow::Result<ExecRequest> {
-    if arguments.detach && (arguments.tty || arguments.interactive) {
-        bail!("-d leaves nobody at the terminal or standard input: give it without -i and -t");
-    }
-    if arguments.tty && arguments.interactive && !rustix::termios::isatty(std::io::stdin()) {
+    // As Docker has it: -d leaves nobody to type.
+    let interactive = arguments.interactive && !arguments.detach;
+    if arguments.tty && interactive && !rustix::termios::isatty(std::io::stdin()) {
         bail!("the input device is not a terminal: -t and -i together need one");
     }
     Ok(ExecRequest {
@@ -92,7 +91,7 @@ fn request(arguments: Arguments) -> anyhow::Result<ExecRequest> {
         env: env_file::with_flags(&arguments.env_file, arguments.env)?,
         workdir: arguments.workdir,
         user: arguments.user,
-        interactive: arguments.interactive,
+        interactive,
         terminal: arguments.tty,
         detach: arguments.detach,
         privileged: arguments.privileged,

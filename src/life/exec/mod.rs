@@ -11,6 +11,7 @@ use anyhow::{Context, Result, anyhow};
 
 use super::apart::{self, Began};
 use super::attach::Options;
+use super::attach::protocol::Typed;
 use super::foreground::{At, Stayed};
 use super::launch::Running;
 use super::supervise::{self, failed_to_start};
@@ -49,9 +50,10 @@ pub fn exec(
         request,
         cgroups: &target.record.cgroups,
     };
-    match request.terminal && request.interactive {
-        true => session.with_keeper(options, show),
-        false => session.by_this_process(),
+    match (request.terminal, request.interactive, request.detach) {
+        (true, true, _) => session.with_keeper(options, show),
+        (true, false, true) => session.left_to_keeper(),
+        _ => session.by_this_process(),
     }
 }
 
@@ -102,12 +104,7 @@ impl Session<'_> {
         options: &Options,
         show: &mut dyn FnMut(Stream, &[u8]) -> Result<()>,
     ) -> Result<u8, RunFailed> {
-        let began = apart::in_a_child(|caller| {
-            let running = self.start().map_err(in_general)?;
-            let told = |ending: Ending| self.tell_its_end(ending.code);
-            keeper::keep(running, caller, told).map_err(refused)
-        });
-        let link = match began? {
+        let link = match self.begin_with_keeper()? {
             Began::Indeed(_, link) => link,
             Began::Failed(code) => return Ok(code),
         };
@@ -127,6 +124,25 @@ impl Session<'_> {
                 })
             }
         }
+    }
+
+    /// On a terminal that nobody sees.
+    fn left_to_keeper(&self) -> Result<u8, RunFailed> {
+        match self.begin_with_keeper()? {
+            Began::Indeed(_, link) => {
+                Typed::Leave.send(&link)?;
+                Ok(0)
+            }
+            Began::Failed(code) => Ok(code),
+        }
+    }
+
+    fn begin_with_keeper(&self) -> Result<Began, RunFailed> {
+        apart::in_a_child(|caller| {
+            let running = self.start().map_err(in_general)?;
+            let told = |ending: Ending| self.tell_its_end(ending.code);
+            keeper::keep(running, caller, told).map_err(refused)
+        })
     }
 
     /// Starts it, and tells of that.
