@@ -16,6 +16,7 @@ mod durability;
 mod events;
 mod exec;
 mod filesystem;
+mod filters;
 mod flags;
 mod foreground;
 mod formats;

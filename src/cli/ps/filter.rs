@@ -2,6 +2,8 @@
 
 use std::str::FromStr;
 
+use regex_lite::Regex;
+
 use crate::cli::values;
 use crate::container::find::{Container, State};
 use crate::container::health::Status;
@@ -9,12 +11,12 @@ use crate::container::health::Status;
 const EXPECTED: &str = "expected id=, name=, label=, status=, exited=, ancestor= or health=";
 
 /// One filter as it was typed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(super) enum Filter {
     /// The beginning of an id.
     Id(String),
-    /// A part of the name.
-    Name(String),
+    /// What fits the name, with a slash before it or without.
+    Name(Regex),
     Label(String, Option<String>),
     Status(&'static str),
     /// An exit code.
@@ -33,7 +35,7 @@ impl FromStr for Filter {
         let owned = value.to_owned();
         Ok(match key {
             "id" => Self::Id(owned),
-            "name" => Self::Name(owned),
+            "name" => Self::Name(pattern(value)?),
             "label" => match value.split_once('=') {
                 Some((key, value)) => Self::Label(key.to_owned(), Some(value.to_owned())),
                 None => Self::Label(owned, None),
@@ -48,6 +50,10 @@ impl FromStr for Filter {
             _ => return Err(EXPECTED.to_owned()),
         })
     }
+}
+
+fn pattern(text: &str) -> Result<Regex, String> {
+    Regex::new(text).map_err(|error| format!("`{text}` is no regular expression: {error}"))
 }
 
 fn state(word: &str) -> Result<&'static str, String> {
@@ -84,7 +90,7 @@ impl Filter {
         let record = &row.record;
         match self {
             Self::Id(start) => record.id.as_str().starts_with(start),
-            Self::Name(part) => record.name.contains(part),
+            Self::Name(pattern) => fits_name(pattern, &record.name),
             Self::Label(key, value) => {
                 let found = record.labels.get(key);
                 found.is_some() && (value.is_none() || found == value.as_ref())
@@ -102,6 +108,11 @@ impl Filter {
     }
 }
 
+/// Docker's names begin with a slash, which its users leave out.
+fn fits_name(pattern: &Regex, name: &str) -> bool {
+    pattern.is_match(name) || pattern.is_match(&format!("/{name}"))
+}
+
 pub(super) fn is_wanted(filters: &[Filter], row: &Container) -> bool {
     let is_label = |filter: &Filter| matches!(filter, Filter::Label(..));
     values::all_fit(filters, is_label, |filter| filter.fits(row))
@@ -114,24 +125,48 @@ mod tests {
     #[test]
     fn filters_are_read_or_refused_with_what_there_is() {
         let parse = |text: &str| text.parse::<Filter>();
-        assert_eq!(parse("health=none"), Ok(Filter::Health(None)));
-        assert_eq!(
+        assert!(matches!(parse("health=none"), Ok(Filter::Health(None))));
+        assert!(matches!(
             parse("health=healthy"),
             Ok(Filter::Health(Some(Status::Healthy)))
-        );
-        assert_eq!(
+        ));
+        assert!(matches!(
             parse("label=a=b"),
-            Ok(Filter::Label("a".into(), Some("b".into())))
-        );
+            Ok(Filter::Label(key, Some(value))) if key == "a" && value == "b"
+        ));
         for (bad, expected) in [
             ("health", "expected id="),
             ("colour=red", "expected id="),
             ("health=ill", "none of starting"),
             ("status=gone", "none of created"),
             ("exited=x", "no exit code"),
+            ("name=we(b", "`we(b` is no regular expression"),
         ] {
             let error = parse(bad).unwrap_err();
             assert!(error.contains(expected), "{bad}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_pattern_fits_a_part_of_the_name_with_its_slash_or_without() {
+        for (text, expected) in [
+            ("web", true),
+            ("e", true),
+            ("we.", true),
+            ("^web$", true),
+            ("^/web$", true),
+            ("^(db|web)$", true),
+            ("", true),
+            ("^w$", false),
+            ("WEB", false),
+            ("(?i)WEB", true),
+            ("^eb", false),
+        ] {
+            assert_eq!(
+                fits_name(&pattern(text).unwrap(), "web"),
+                expected,
+                "{text}"
+            );
         }
     }
 }
