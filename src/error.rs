@@ -9,6 +9,11 @@
 
 use std::io::Write;
 
+/// A name that neither a container nor an image has.
+#[derive(Debug, thiserror::Error)]
+#[error("no such container or image: {0}")]
+pub struct NoSuchName(pub String);
+
 /// A failure of a verb, ready to be shown.
 #[derive(Debug)]
 pub struct Failure {
@@ -71,6 +76,10 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
 fn hint_for(error: &anyhow::Error) -> Option<String> {
     use mybox_store::Error as Store;
     for cause in error.chain() {
+        if cause.is::<NoSuchName>() {
+            let hint = "`mybox ps -a` lists the containers there are, `mybox images` the images";
+            return Some(hint.to_owned());
+        }
         if let Some(store) = cause.downcast_ref::<Store>() {
             let hint = match store {
                 Store::NoSuchImage { .. } => {

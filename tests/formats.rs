@@ -442,8 +442,12 @@ fn what_cannot_be_printed_is_said() {
     refused(
         &["inspect", "-f", "{{.Id}}", "nobody"],
         1,
-        "no such image: nobody",
+        "no such container or image: nobody\nhint: `mybox ps -a` lists",
     );
+    let image = ["inspect", "--type", "image", "nobody"];
+    refused(&image, 1, "no such image: nobody");
+    let container = ["inspect", "--type", "container", "nobody"];
+    refused(&container, 1, "no such container: nobody");
 }
 
 #[test]

@@ -162,7 +162,7 @@ fn an_image_is_found_by_every_name_it_has() {
         &wrong,
     ] {
         let output = sandbox.mybox(["inspect", name]).run().code(1);
-        let output = output.says("no such image");
+        let output = output.says("no such container or image");
         assert_eq!(output.stdout_json(), json!([]), "{name}");
     }
 }
@@ -268,7 +268,7 @@ fn inspect_shows_config_and_manifest_as_they_are_in_the_store() {
     assert_eq!(image["repoDigests"], json!([format!("app@{digest}")]));
     // What can be shown is shown, whatever else was asked for.
     let both = sandbox.mybox(["inspect", "nope", "app"]).run().code(1);
-    let both = both.says("no such image: nope");
+    let both = both.says("no such container or image: nope");
     assert_eq!(both.stdout_json(), json!([image]));
 }
 

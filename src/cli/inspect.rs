@@ -5,7 +5,7 @@ mod docker;
 use std::collections::BTreeSet;
 
 use clap::{Args, ValueEnum};
-use mybox_store::{Image, Object, Reference, Store, Survey, rfc3339};
+use mybox_store::{Error, Image, Object, Reference, Store, Survey, rfc3339};
 use serde_json::{Value, json};
 
 use docker::Known;
@@ -16,7 +16,7 @@ use super::template::Template;
 use crate::container::find::Container;
 use crate::container::health::{Health, Probe, Status};
 use crate::container::{Files, Places, Record, find, volume};
-use crate::error::Failure;
+use crate::error::{Failure, NoSuchName};
 use crate::life::create;
 use crate::life::sizes::{Size, sizes};
 use crate::plan::RunRequest;
@@ -82,9 +82,18 @@ fn document(
         }
         return Ok(document);
     }
-    let image = store.find(name)?;
+    let image = store.find(name);
+    let image = image.map_err(|error| not_found(error, arguments.kind))?;
     let survey = store.survey(&|| Record::uses(places))?;
     image_document(&survey, &image)
+}
+
+/// Where either was looked for, the store's error tells half of it.
+fn not_found(error: Error, kind: Option<Kind>) -> anyhow::Error {
+    match error {
+        Error::NoSuchImage { name } if kind.is_none() => NoSuchName(name).into(),
+        error => error.into(),
+    }
 }
 
 fn names_an_image(store: &Store, name: &str) -> bool {
