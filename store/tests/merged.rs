@@ -10,6 +10,7 @@ use mybox_store::{
 };
 
 use crate::support::{Archive, Layout, Scratch};
+use crate::verify::{clean, repair, verify};
 
 /// An image of these layers, called `app`; and a handle that lays layers down in this form.
 fn image(scratch: &Scratch, layers: &[Vec<u8>], form: LayerForm) -> (Store, Image) {
@@ -204,5 +205,30 @@ fn damage_is_found_and_the_index_is_made_again() {
         assert_eq!(verify(false), []);
         assert_eq!(stacked(&store, &image), before);
         assert_eq!(std::fs::read(&merged).expect("the index"), good);
+    }
+}
+
+#[test]
+fn a_damaged_record_of_a_layer_keeps_nothing_else_from_being_verified_and_healed() {
+    let scratch = Scratch::new();
+    let (store, image) = image(&scratch, &layers(3), LayerForm::Indexed);
+    let before = stacked(&store, &image);
+    let layer = |number: usize| store.root().join("layers").join(image.layers[number].hex());
+    let record = layer(1).join("layer.json");
+    let good = std::fs::read(&record).expect("the record");
+    let too_long = vec![b' '; 5 << 20];
+    for bad in [&b""[..], &vec![0; good.len()], b"{\"version\": ", &too_long] {
+        std::fs::write(&record, bad).expect("damage it");
+        let index = layer(2).join("layer.erofs");
+        std::fs::write(&index, "damage").expect("damage another layer");
+        let outcome = verify(&store);
+        for part in [1, 2].map(|number| Part::Layer(image.layers[number])) {
+            assert!(outcome.parts().contains(&part), "{outcome:#?}");
+        }
+        let outcome = repair(&store).verified;
+        assert_eq!((outcome.repaired, outcome.lost), (outcome.damaged, 0));
+        assert_eq!(std::fs::read(&record).expect("the record"), good);
+        assert_eq!(stacked(&store, &image), before);
+        clean(&store);
     }
 }

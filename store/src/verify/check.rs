@@ -281,9 +281,11 @@ fn unpacked(
 /// Whether an error says that data is gone, and not that somebody may not look.
 pub(super) fn damages(error: &Error) -> bool {
     match error {
-        Error::Damaged { .. } => true,
+        Error::Damaged { .. } | Error::Json { .. } => true,
         Error::Io { source, .. } | Error::EntryIo { source, .. } => {
-            tells_of_damage(source) || source.kind() == io::ErrorKind::NotFound
+            // InvalidData is a record that is longer than any that is written.
+            let kinds = [io::ErrorKind::NotFound, io::ErrorKind::InvalidData];
+            tells_of_damage(source) || kinds.contains(&source.kind())
         }
         _ => false,
     }
