@@ -23,6 +23,7 @@ use rustix::fs::{AtFlags, Mode, OFlags};
 use crate::blob::Held;
 use crate::digest::{Digest, Hasher};
 use crate::error::{Context, Error, Result};
+use crate::layer::indexed::hash;
 use crate::layout::Store;
 use crate::{dir, lock};
 
@@ -49,10 +50,12 @@ pub struct Partial {
     state: Arc<State>,
     have: u64,
     resumed: u64,
+    /// The damaged one that it takes the place of. Held until then, so that nobody removes the new one.
+    damaged: Option<Held>,
 }
 
 impl Store {
-    /// Holds a blob, or takes on to fetch it. While another process fetches it, `waiting` is told
+    /// Holds a blob, or takes on to fetch it, as one whose size shows that it is damaged. While another process fetches it, `waiting` is told
     /// again and again how many bytes there are, and may give up by an error of its own.
     pub fn expect_blob<E: From<Error>>(
         &self,
@@ -64,8 +67,9 @@ impl Store {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let name = partial_name(digest);
         loop {
-            if let Some(held) = self.hold_blob(digest)? {
-                self.check_size(digest, size, &held)?;
+            if let Some(held) = self.hold_blob(digest)?
+                && self.size_of(&held, digest)? == size
+            {
                 return Ok(Arrival::There(held));
             }
             let mode = Mode::from_raw_mode(0o644);
@@ -80,13 +84,19 @@ impl Store {
             if !still {
                 continue;
             }
-            // Published between the first look and the lock.
-            if let Some(held) = self.hold_blob(digest)? {
-                let _ = rustix::fs::unlinkat(self.ingest(), &*name, AtFlags::empty());
-                self.check_size(digest, size, &held)?;
-                return Ok(Arrival::There(held));
+            // Perhaps published between the first look and the lock.
+            let mut damaged = self.hold_blob(digest)?;
+            if let Some(held) = damaged.take() {
+                match self.is_whole(&held, digest, size) {
+                    Ok(false) => damaged = Some(held),
+                    whole => {
+                        let _ = rustix::fs::unlinkat(self.ingest(), &*name, AtFlags::empty());
+                        return Ok(whole.map(|_| Arrival::There(held))?);
+                    }
+                }
             }
-            let partial = Partial::take_over(self.clone(), file.into(), digest, size)?;
+            let mut partial = Partial::take_over(self.clone(), file.into(), digest, size)?;
+            partial.damaged = damaged;
             return Ok(Arrival::Missing(Box::new(partial)));
         }
     }
@@ -96,13 +106,30 @@ impl Store {
         path.display().to_string()
     }
 
-    fn check_size(&self, digest: Digest, size: u64, held: &Held) -> Result<()> {
-        let found = held.size().on("stat", || self.blob_path(digest))?;
+    fn size_of(&self, held: &Held, digest: Digest) -> Result<u64> {
+        held.size().on("stat", || self.blob_path(digest))
+    }
+
+    /// Whether a blob has the size that the manifest says.
+    ///
+    /// # Errors
+    ///
+    /// It has another one, and is what it is called: then the manifest is wrong.
+    fn is_whole(&self, held: &Held, digest: Digest, size: u64) -> Result<bool> {
+        let found = self.size_of(held, digest)?;
         if found == size {
-            return Ok(());
+            return Ok(true);
         }
-        let reason = format!("it has {found} bytes, the manifest says {size}");
-        Err(Error::damaged(self.blob_path(digest), reason))
+        let file = held.reader().on("open", || self.blob_path(digest))?;
+        // One that cannot be read is none of that digest either.
+        match hash(&file) {
+            Ok((hashed, _)) if hashed == digest => Err(Error::Mismatch {
+                object: format!("blob {digest}"),
+                expected: format!("{size} bytes, as the manifest says"),
+                found: found.to_string(),
+            }),
+            _ => Ok(false),
+        }
     }
 }
 
@@ -122,6 +149,7 @@ impl Partial {
             size,
             have: 0,
             resumed: 0,
+            damaged: None,
         };
         let path = || partial.store.partial_path(digest);
         let found = rustix::fs::fstat(&*partial.file).on("stat", path)?.st_size;
@@ -220,6 +248,9 @@ impl Partial {
         rustix::fs::fsync(self.store.blobs()).on("flush", || self.store.blob_path(digest))?;
         let descriptor = self.file.as_fd().try_clone_to_owned().on("hold", path)?;
         self.store.share(&descriptor)?;
+        if let Some(damaged) = self.damaged.take() {
+            self.store.mend_layer_of(digest, &damaged)?;
+        }
         Ok(Held::new(descriptor))
     }
 

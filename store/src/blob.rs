@@ -49,6 +49,12 @@ impl Held {
     }
 }
 
+impl AsFd for Held {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
 impl From<Held> for OwnedFd {
     fn from(held: Held) -> Self {
         held.0
@@ -101,15 +107,28 @@ impl Store {
         }
     }
 
-    /// Stores a small blob unless it is there.
+    /// Stores a small blob unless it is there. One that is there and damaged is replaced.
     pub(crate) fn put_blob(&self, bytes: &[u8]) -> Result<(Digest, Held)> {
         let digest = Digest::of(bytes);
-        if let Some(held) = self.hold_blob(digest)? {
-            return Ok((digest, held));
+        let Some(held) = self.hold_blob(digest)? else {
+            let file = self.written(bytes, digest)?;
+            return Ok((digest, self.publish_blob(file, digest)?));
+        };
+        match self.read_blob(digest) {
+            Ok(_) => return Ok((digest, held)),
+            Err(Error::Damaged { .. }) => {}
+            // Longer than any that is small, and so not these bytes.
+            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::InvalidData => {}
+            Err(error) => return Err(error),
         }
-        let file =
-            Temporary::with_bytes(self.ingest(), bytes).on("write", || self.blob_path(digest))?;
-        Ok((digest, self.publish_blob(file, digest)?))
+        // The damaged one stays held until then: nobody removes what takes its place.
+        let mended = self.put_in_place(self.written(bytes, digest)?, digest)?;
+        drop(held);
+        Ok((digest, mended))
+    }
+
+    fn written(&self, bytes: &[u8], digest: Digest) -> Result<Temporary<File>> {
+        Temporary::with_bytes(self.ingest(), bytes).on("write", || self.blob_path(digest))
     }
 
     /// Gives a finished file its place, unless a blob of that digest is there already.
@@ -117,6 +136,10 @@ impl Store {
         if let Some(held) = self.hold_blob(digest)? {
             return Ok(held);
         }
+        self.put_in_place(file, digest)
+    }
+
+    fn put_in_place(&self, file: Temporary<File>, digest: Digest) -> Result<Held> {
         file.flush().on("flush", || self.blob_path(digest))?;
         let file = file
             .publish(self.blobs(), &digest.hex())

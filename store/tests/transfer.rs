@@ -4,10 +4,11 @@
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-use mybox_store::{ArchiveFormat, Digest, Loaded, Platform, Store};
+use mybox_store::{ArchiveFormat, Digest, LayerForm, Loaded, Platform, Store};
 use serde_json::{Value, json};
 
 use crate::support::{Archive, Layout, Raw, Scratch, chain, digest};
+use crate::verify::clean;
 
 const FORMATS: [ArchiveFormat; 2] = [ArchiveFormat::Oci, ArchiveFormat::Docker];
 
@@ -127,6 +128,25 @@ fn what_is_saved_is_loaded_with_the_same_id_name_and_tree() {
             panic!("{event:?}");
         });
         assert_eq!(verified.unwrap().layers, 3, "{format}");
+    }
+}
+
+#[test]
+fn a_blob_of_another_size_is_replaced_by_that_of_an_archive() {
+    for form in [LayerForm::Unpacked, LayerForm::Indexed] {
+        let scratch = Scratch::with_layer_form(form);
+        let image = scratch.import_as(&tar("content"), "app");
+        let archive = save(&scratch.store, &["app"], ArchiveFormat::Oci);
+        for blob in [image.manifest, image.id, image.layers[0].digest()] {
+            let path = scratch.store.root().join("blobs/sha256").join(blob.hex());
+            let good = std::fs::read(&path).unwrap();
+            let file = std::fs::File::options().write(true).open(&path).unwrap();
+            file.set_len(100).unwrap();
+            loads(&scratch.store, &archive);
+            assert_eq!(std::fs::read(&path).unwrap(), good);
+            assert_eq!(file.metadata().unwrap().len(), 100, "it was written to");
+            clean(&scratch.store);
+        }
     }
 }
 

@@ -157,8 +157,16 @@ impl Asking<'_> {
         }
     }
 
+    /// A document of the store. One that is damaged is fetched, and replaced.
+    fn stored(&self, digest: Digest) -> Result<Option<Vec<u8>>> {
+        match self.store.document(digest) {
+            Err(mybox_store::Error::Damaged { .. }) => Ok(None),
+            document => Ok(document?),
+        }
+    }
+
     fn manifest(&self, digest: Digest) -> Result<Fetched> {
-        if let Some(bytes) = self.store.document(digest)? {
+        if let Some(bytes) = self.stored(digest)? {
             return Ok(Fetched {
                 bytes,
                 media_type: String::new(),
@@ -198,7 +206,7 @@ impl Asking<'_> {
     }
 
     fn config(&mut self, config: &Descriptor) -> Result<Vec<u8>> {
-        if let Some(bytes) = self.store.document(config.digest)? {
+        if let Some(bytes) = self.stored(config.digest)? {
             return Ok(bytes);
         }
         if config.size > LARGEST_CONFIG {

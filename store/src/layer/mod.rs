@@ -30,8 +30,9 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{AtFlags, OFlags, Timespec, Timestamps, UTIME_OMIT};
 
-use crate::blob::read_small;
+use crate::blob::{Held, read_small};
 use crate::digest::{DiffId, Digest};
+use crate::dir;
 use crate::error::{Context, Result};
 use crate::ingest::Temporary;
 use crate::layout::Store;
@@ -207,5 +208,26 @@ impl Store {
         made.replace(self.layers(), &layer.hex())
             .on("replace", path)?;
         Ok(record)
+    }
+
+    /// Lays a layer down anew whose tar is the file of a blob that was damaged, and is no more.
+    pub(crate) fn mend_layer_of(&self, blob: Digest, damaged: &Held) -> Result<()> {
+        let layer = DiffId::from(blob);
+        let path = || self.layer_path(layer);
+        let Some(directory) = self.hold_layer(layer)? else {
+            return Ok(());
+        };
+        let Ok(tar) = indexed::open(&directory, indexed::TAR) else {
+            return Ok(());
+        };
+        let identity = dir::identity(damaged).on("stat", || self.blob_path(blob))?;
+        if dir::identity(&tar).on("stat the tar of", path)? != identity {
+            return Ok(());
+        }
+        let mut file = self.open_blob(blob)?;
+        let source = Source::of_blob(blob, &mut file);
+        let source = source.lying_at(blob, layer, self.place_of_blob(blob));
+        self.replace_layer(layer, blob, LayerForm::Indexed, source, &mut |_| {})
+            .map(drop)
     }
 }

@@ -210,16 +210,25 @@ impl Files {
             .on("flush", || format!("the copy of {}", self.name))
     }
 
-    /// Gives a flushed file its place among the blobs; false if there is one already.
+    /// Gives a flushed file its place among the blobs; false if there is one already. One of another
+    /// size is damaged, and replaced. The caller holds the index lock.
     pub(super) fn publish(&self, store: &Store, file: Incoming) -> Result<bool> {
         let path = || store.blob_path(file.digest);
         let (name, blob) = (file.number.to_string(), file.digest.hex());
         let flags = rustix::fs::RenameFlags::NOREPLACE;
         let directory = self.directory.content();
-        match rustix::fs::renameat_with(directory, name, store.blobs(), blob, flags) {
-            Err(rustix::io::Errno::EXIST) => Ok(false),
-            result => result.on("publish", path).map(|()| true),
+        match rustix::fs::renameat_with(directory, &*name, store.blobs(), &*blob, flags) {
+            Err(rustix::io::Errno::EXIST) => {}
+            result => return result.on("publish", path).map(|()| true),
         }
+        let there = store.hold_blob(file.digest)?;
+        if let Some(there) = there
+            && there.size().on("stat", path)? != file.size
+        {
+            rustix::fs::renameat(directory, &*name, store.blobs(), &*blob).on("publish", path)?;
+            store.mend_layer_of(file.digest, &there)?;
+        }
+        Ok(false)
     }
 
     pub(super) fn refuse(&self, reason: String) -> Error {
