@@ -5,7 +5,7 @@ mod filter;
 use clap::Args;
 use serde_json::{Value, json};
 
-use filter::Filter;
+use filter::{Filter, Wanted};
 
 use super::format::{self, Format, Heading};
 use super::output;
@@ -35,8 +35,16 @@ const HEADINGS: [Heading; 15] = [
     ("Size", "SIZE"),
 ];
 
+const AFTER_HELP: &str = concat!(
+    format::format_help!("{{.Names}} {{.Status}}"),
+    "\n\nFilters: id=, name=REGULAR-EXPRESSION, label=KEY[=VALUE], status=, exited=CODE, ancestor=IMAGE,\n\
+     health=, before=CONTAINER, since=CONTAINER, volume=NAME|PATH, network=bridge|host|none, and of a\n\
+     container's ports publish=PORT[-PORT][/udp] and expose=. One of those with the same key must fit,\n\
+     and all labels."
+);
+
 #[derive(Debug, Args)]
-#[command(after_help = format::format_help!("{{.Names}} {{.Status}}"))]
+#[command(after_help = AFTER_HELP)]
 pub(super) struct Arguments {
     /// Those that have ended too
     #[arg(short, long)]
@@ -53,7 +61,7 @@ pub(super) struct Arguments {
     /// Each as a template says: '{{.Names}} {{.Status}}', 'table {{.ID}}\t{{.Names}}', json
     #[arg(long, value_name = "TEMPLATE", conflicts_with_all = ["quiet", "json"])]
     format: Option<Format>,
-    /// Only those that fit: health=healthy, status=exited, name=, id=, label=, exited=, ancestor=
+    /// Only those that fit: health=healthy, status=exited, name=^web; all are listed below
     #[arg(short, long, value_name = "KEY=VALUE")]
     filter: Vec<Filter>,
     /// What each has written, and that with its image, as bytes on the disk
@@ -73,13 +81,14 @@ pub(super) fn run(places: &Places, arguments: &Arguments) -> Result<u8, Failure>
             "the firewall could not be put back in order: {error:#}"
         ));
     }
+    let wanted = Wanted::of(places, &arguments.filter)?;
     let mut rows = find::all(places)?;
     let last = arguments.last.or(arguments.latest.then_some(1));
     let is_about_all = arguments.filter.iter().any(Filter::is_about_all);
     let all = arguments.all || last.is_some() || is_about_all;
     rows.retain(|row| {
         let is_shown = all || matches!(row.state, State::Running | State::Restarting);
-        is_shown && filter::is_wanted(&arguments.filter, row)
+        is_shown && wanted.fits(row)
     });
     rows.truncate(last.unwrap_or(usize::MAX));
     let whole = arguments.no_trunc;

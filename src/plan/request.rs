@@ -1,6 +1,7 @@
 //! What the user typed, understood once: no flag is looked at again after this.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
@@ -273,6 +274,18 @@ pub enum NetworkMode {
     None,
     /// That of another container, by name or id.
     Container(String),
+}
+
+impl fmt::Display for NetworkMode {
+    /// As `--network` takes it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bridge => f.write_str("bridge"),
+            Self::Host => f.write_str("host"),
+            Self::None => f.write_str("none"),
+            Self::Container(name) => write!(f, "container:{name}"),
+        }
+    }
 }
 
 /// `--pid`.

@@ -11,7 +11,7 @@ use crate::container::find::{Container, State};
 use crate::container::port::Published;
 use crate::container::{Files, Places, RestartPolicy};
 use crate::kernel::cgroup::block_io::Bounded;
-use crate::plan::{CgroupMode, NetworkMode, RunRequest};
+use crate::plan::{CgroupMode, RunRequest};
 
 /// What Docker says of a time that has not come.
 const NEVER: &str = "0001-01-01T00:00:00Z";
@@ -137,7 +137,7 @@ fn host_config(known: &Known<'_>) -> Value {
         .map(|cpu| cpu.quota.saturating_mul(1_000_000_000) / cpu.period.max(1));
     json!({
         "Binds": binds.collect::<Vec<_>>(),
-        "NetworkMode": network_mode(&request.network),
+        "NetworkMode": request.network.to_string(),
         "PortBindings": bindings(&record.ports),
         "RestartPolicy": {"Name": policy, "MaximumRetryCount": most},
         "AutoRemove": record.remove,
@@ -167,15 +167,6 @@ fn host_config(known: &Known<'_>) -> Value {
         },
         "Init": request.init,
     })
-}
-
-fn network_mode(mode: &NetworkMode) -> String {
-    match mode {
-        NetworkMode::Bridge => "bridge".to_owned(),
-        NetworkMode::Host => "host".to_owned(),
-        NetworkMode::None => "none".to_owned(),
-        NetworkMode::Container(name) => format!("container:{name}"),
-    }
 }
 
 /// `{"80/tcp": [{"HostIp": …, "HostPort": …}]}`.
@@ -208,7 +199,7 @@ fn network_settings(known: &Known<'_>) -> Value {
             ports.entry(exposed.to_string()).or_insert(Value::Null);
         }
     }
-    let mode = network_mode(&known.request.network);
+    let mode = known.request.network.to_string();
     json!({
         "IPAddress": address,
         "Ports": ports,
