@@ -50,6 +50,16 @@ fn ps_prints_lines_tables_and_objects() {
         (&object["Names"], &object["State"]),
         (&"web".into(), &"running".into())
     );
+    assert_eq!(object.get("Label"), None);
+    assert_eq!(object["Networks"], "none");
+    assert_eq!(
+        ps(&["--format", "{{.Networks}} {{.Mounts}}"]),
+        "none store,/usr\n"
+    );
+    let labels = r#"{{.Names}} {{.Label "tier"}}{{if .Label "no"}}no{{end}}"#;
+    assert_eq!(ps(&["-a", "--format", labels]), "web front\ndone \n");
+    let table = r#"table {{.Names}}\t{{.Label "tier"}}"#;
+    assert_eq!(ps(&["--format", table]), "NAMES   tier\nweb     front\n");
     let whole = ps(&["--no-trunc", "--format", "{{.ID}}"]);
     assert_eq!(whole.trim_end().len(), 64);
     assert_eq!(ps(&["-q", "--no-trunc"]), whole);

@@ -74,6 +74,10 @@ pub(super) fn of_object(text: &str) -> Result<Template, String> {
 /// A field of a row: its name in templates, and what stands over its column.
 pub(super) type Heading = (&'static str, &'static str);
 
+/// `{{.Label "a"}}`, Docker's one method: rows have an object of their labels under this name, which is
+/// no field of theirs in JSON.
+pub(super) const LABEL: Heading = ("Label", "");
+
 /// Prints rows, which are objects with the fields that there are headings for; `usual` are those of the
 /// usual table.
 pub(super) fn print(
@@ -97,11 +101,17 @@ pub(super) fn text(
     let over = headings
         .iter()
         .map(|(name, over)| ((*name).to_owned(), Value::from(*over)));
-    let over = Value::Object(over.collect());
+    let mut over = Value::Object(over.collect());
+    if headings.contains(&LABEL) {
+        over[LABEL.0] = visible(label_headings(&rows));
+    }
     let line = |line: String| line + "\n";
     Ok(match format {
         None | Some(Format::Usual) => table(usual, headings, &rows),
-        Some(Format::Json) => rows.iter().map(|row| line(row.to_string())).collect(),
+        Some(Format::Json) => {
+            let rows = rows.into_iter().map(without_methods);
+            rows.map(|row| line(row.to_string())).collect()
+        }
         Some(Format::Lines(template)) => {
             template.render(&over)?;
             rows.into_iter()
@@ -122,6 +132,23 @@ pub(super) fn text(
             output::table_text(&header, &rows)
         }
     })
+}
+
+/// What stands over the column of each label that a row has: the end of its name.
+fn label_headings(rows: &[Value]) -> Value {
+    let labels = rows.iter().filter_map(|row| row[LABEL.0].as_object());
+    let heading = |name: &String| {
+        let end = name.rsplit('.').next().unwrap_or_default();
+        (name.clone(), end.replace(['-', '_'], " ").into())
+    };
+    Value::Object(labels.flat_map(Map::keys).map(heading).collect())
+}
+
+fn without_methods(mut row: Value) -> Value {
+    if let Some(fields) = row.as_object_mut() {
+        fields.remove(LABEL.0);
+    }
+    row
 }
 
 /// Some of the fields in columns.

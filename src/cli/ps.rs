@@ -13,11 +13,12 @@ use crate::container::find::{self, Container, State};
 use crate::container::health::Status;
 use crate::container::{Places, port};
 use crate::error::Failure;
-use crate::life;
 use crate::life::sizes::{Size, sizes};
+use crate::life::{self, create};
+use crate::plan::NetworkMode;
 
 /// What `--format` can ask for.
-const HEADINGS: [Heading; 15] = [
+const HEADINGS: [Heading; 17] = [
     ("ID", "CONTAINER ID"),
     ("Image", "IMAGE"),
     ("Command", "COMMAND"),
@@ -30,8 +31,10 @@ const HEADINGS: [Heading; 15] = [
     ("Ports", "PORTS"),
     ("Names", "NAMES"),
     ("Labels", "LABELS"),
+    format::LABEL,
     ("Mounts", "MOUNTS"),
     ("LocalVolumes", "LOCAL VOLUMES"),
+    ("Networks", "NETWORKS"),
     ("Size", "SIZE"),
 ];
 
@@ -119,7 +122,14 @@ pub(super) fn run(places: &Places, arguments: &Arguments) -> Result<u8, Failure>
             usual.push("Size");
         }
         let rows = rows.iter().zip(sizes);
-        let rows = rows.map(|(row, size)| fields(row, whole, &size)).collect();
+        let row = |(row, size): (&Container, String)| {
+            let mut fields = fields(row, whole, &size);
+            if format.is_some() {
+                add_requested(places, row, &mut fields);
+            }
+            fields
+        };
+        let rows = rows.map(row).collect();
         format::print(format, &HEADINGS, &usual, rows)?;
     }
     Ok(0)
@@ -147,7 +157,6 @@ fn fields(row: &Container, whole: bool, size: &str) -> Value {
         String::new()
     };
     let address = record.address.filter(|_| row.running);
-    let volumes: Vec<&str> = record.volumes.iter().map(|it| it.name.as_str()).collect();
     json!({
         "ID": id(row, whole),
         "Image": record.image,
@@ -161,10 +170,23 @@ fn fields(row: &Container, whole: bool, size: &str) -> Value {
         "Ports": ports,
         "Names": record.name,
         "Labels": output::pairs(&record.labels).join(","),
-        "Mounts": volumes.join(","),
-        "LocalVolumes": volumes.len().to_string(),
+        "Label": record.labels,
+        "LocalVolumes": record.volumes.len().to_string(),
         "Size": size,
     })
+}
+
+/// Fields that no usual table has, of what was asked for; of one that is being removed that may be gone.
+fn add_requested(places: &Places, row: &Container, fields: &mut Value) {
+    let request = create::read_request(&places.container(&row.record.id)).unwrap_or_default();
+    let volumes = row.record.volumes.iter().map(|it| it.name.clone());
+    let binds = request.volumes.iter();
+    let binds = binds.map(|it| it.source.display().to_string());
+    fields["Mounts"] = volumes.chain(binds).collect::<Vec<_>>().join(",").into();
+    fields["Networks"] = match request.network {
+        NetworkMode::Container(_) => "".into(),
+        mode => mode.to_string().into(),
+    };
 }
 
 fn since(then: u64) -> String {

@@ -103,6 +103,10 @@ mod tests {
                 "{{len .Args}} {{index .Args 1}} {{index .Net \"a\" \"IP\"}}",
                 "2 a b 10.0.0.1",
             ),
+            (
+                "{{(.Net.a \"IP\")}} {{.Args 0}} {{.Net \"c\"}}.",
+                "10.0.0.1 -c .",
+            ),
             ("{{if .Up}}up{{else}}down{{end}}", "up"),
             (
                 "{{if .Empty}}a{{else if eq .Code 3 4}}b{{else}}c{{end}}",
@@ -200,6 +204,7 @@ mod tests {
             ("{{template \"x\"}}", "`template` is not built"),
             ("{{.Name ~}}", "`~`"),
             ("{{$y}}", "no variable `$y`"),
+            ("{{\"a\" 1}}", "only a function takes arguments"),
         ] {
             let error = text.parse::<Template>().expect_err(text);
             assert!(error.contains(expected), "{text}: {error}");

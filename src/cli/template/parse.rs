@@ -59,6 +59,10 @@ pub(super) enum Base {
 }
 
 impl Operand {
+    fn is_field(&self) -> bool {
+        !self.fields.is_empty()
+    }
+
     /// Whether it is a field of this name, or the name itself.
     pub(super) fn names(&self, name: &str) -> bool {
         let is_name = matches!(&self.base, Base::Literal(Value::String(text)) if text == name);
@@ -357,6 +361,8 @@ impl<'a> Parser<'a> {
             (Some(function), _) => Ok(Command::Call(function, operands)),
             (None, 1) => Ok(Command::Value(operands.remove(0))),
             (None, 0) => Err("nothing between `{{` and `}}`, or in parentheses".into()),
+            // `.Label "a"`: what looks like a method is what the field has under this name.
+            (None, _) if operands[0].is_field() => Ok(Command::Call(Function::Index, operands)),
             (None, _) => Err("only a function takes arguments".into()),
         }
     }
