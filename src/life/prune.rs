@@ -170,8 +170,7 @@ fn measured(places: &Places, id: ContainerId, name: String) -> Result<Option<Doo
 
 fn bytes_of(dir: &Path) -> Result<Option<u64>> {
     match allocated(dir) {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(_) if !dir.exists() => Ok(None),
+        Ok(bytes) => Ok(dir.exists().then_some(bytes)),
         Err(error) => Err(error).with_context(|| format!("measure {}", dir.display())),
     }
 }

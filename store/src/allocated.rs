@@ -48,7 +48,7 @@ fn subdirectories(
     linked: &mut HashSet<u64>,
 ) -> Result<Vec<(Arc<OwnedFd>, CString)>, Errno> {
     let mut found = Vec::new();
-    dir::each_name(directory.as_fd(), |name, _| {
+    let listed = dir::each_name(directory.as_fd(), |name, _| {
         let stat = match rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => stat,
             Err(Errno::NOENT) => return Ok(()),
@@ -66,13 +66,29 @@ fn subdirectories(
             found.push((Arc::clone(directory), name.to_owned()));
         }
         Ok(())
-    })?;
-    Ok(found)
+    });
+    match listed {
+        // Removed since it was opened: there is nothing left in it.
+        Ok(()) | Err(Errno::NOENT) => Ok(found),
+        Err(errno) => Err(errno),
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::allocated;
+    use super::*;
+
+    #[test]
+    fn a_directory_that_has_just_gone_holds_nothing() {
+        let temporary = tempfile::tempdir().unwrap();
+        let gone = temporary.path().join("gone");
+        std::fs::create_dir(&gone).unwrap();
+        let opened = Arc::new(dir::open_path(&gone).unwrap());
+        std::fs::remove_dir(&gone).unwrap();
+        let (mut bytes, mut linked) = (0, HashSet::new());
+        let found = subdirectories(&opened, 0, &mut bytes, &mut linked).unwrap();
+        assert_eq!((found.len(), bytes), (0, 0));
+    }
 
     #[test]
     fn each_file_is_counted_once_and_no_symlink_followed() {
