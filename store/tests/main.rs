@@ -6,6 +6,7 @@ mod compression;
 mod concurrency;
 mod crash;
 mod faithful;
+mod files;
 mod forms;
 mod gc;
 mod hostile;

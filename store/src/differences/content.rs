@@ -77,8 +77,10 @@ impl LayerData {
 
 #[derive(Clone)]
 pub(super) enum FileContent {
-    /// It is no file.
+    /// A directory, or nothing that is known by more names than one.
     None,
+    /// It is no file: there is nothing to be read, but all its names have this in common.
+    NoFile(Arc<()>),
     Unpacked(Arc<Unpacked>),
     Lying(Arc<Lying>),
 }
@@ -108,8 +110,13 @@ impl FileContent {
                     content,
                 }))
             }
-            _ => Self::None,
+            Kind::Directory => Self::None,
+            _ => Self::no_file(),
         }
+    }
+
+    pub(super) fn no_file() -> Self {
+        Self::NoFile(Arc::new(()))
     }
 
     /// A file whose content is not in it.
@@ -138,7 +145,7 @@ impl FileContent {
 
     fn get(&self) -> Result<Option<Content>> {
         match self {
-            Self::None => Ok(None),
+            Self::None | Self::NoFile(_) => Ok(None),
             Self::Unpacked(unpacked) => Ok(Some(unpacked.content)),
             Self::Lying(lying) => lying.get().map(Some),
         }

@@ -54,12 +54,7 @@ impl ImageFiles {
     ///
     /// That there are too many symlinks.
     pub fn find(&self, path: &[u8], follow: bool) -> Result<Option<FoundFile>> {
-        let names = |path: &[u8]| -> Vec<Vec<u8>> {
-            path.split(|byte| *byte == b'/')
-                .map(<[u8]>::to_vec)
-                .collect()
-        };
-        let mut left: VecDeque<Vec<u8>> = names(path).into();
+        let mut left: VecDeque<Vec<u8>> = names(path).map(<[u8]>::to_vec).collect();
         let mut here: Vec<Vec<u8>> = Vec::new();
         let mut links = 0;
         while let Some(name) = left.pop_front() {
@@ -85,7 +80,8 @@ impl ImageFiles {
                         Some(b'/') => here.clear(),
                         _ => drop(here.pop()),
                     }
-                    for name in names(target).into_iter().rev() {
+                    let leads_over: Vec<Vec<u8>> = names(target).map(<[u8]>::to_vec).collect();
+                    for name in leads_over.into_iter().rev() {
                         left.push_front(name);
                     }
                 }
@@ -132,7 +128,10 @@ impl ImageFiles {
             if !found.is_directory {
                 return Ok(());
             }
-            for (path, node) in self.0.inside(&found.path) {
+            let mut inside: Vec<(&Vec<u8>, &Node)> = self.0.inside(&found.path).collect();
+            // A directory is directly before all that is in it: else tar(1) would set its time too early.
+            inside.sort_by(|(one, _), (other, _)| names(one).cmp(names(other)));
+            for (path, node) in inside {
                 let name = &path[prefix.len()..];
                 let name = match as_name {
                     Some(top) => [top, name].join(&b'/'),
@@ -145,9 +144,14 @@ impl ImageFiles {
     }
 }
 
+/// The names that a path is made of.
+fn names(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+    path.split(|byte| *byte == b'/')
+}
+
 struct Packing<'a, 'b> {
     tar: &'a mut Tar<'b>,
-    /// The first name of each file, by where its content is known from.
+    /// The first name of each inode but a directory's, by where its content is known from.
     names: HashMap<*const (), Vec<u8>>,
 }
 
@@ -195,12 +199,14 @@ impl Packing<'_, '_> {
         };
         let identity = match &node.content {
             FileContent::None => return self.tar.emit(&entry),
+            FileContent::NoFile(inode) => Arc::as_ptr(inode),
             FileContent::Unpacked(file) => Arc::as_ptr(file).cast(),
             FileContent::Lying(file) => Arc::as_ptr(file).cast(),
         };
         if let Some(first) = self.names.get(&identity) {
             entry.kind = EntryKind::Hardlink;
             entry.link.clone_from(first);
+            entry.device = (0, 0);
             entry.xattrs.clear();
             return self.tar.emit(&entry);
         }
@@ -208,7 +214,7 @@ impl Packing<'_, '_> {
         match &node.content {
             FileContent::Unpacked(file) => self.unpacked(file, entry),
             FileContent::Lying(file) => self.lying(file, entry),
-            FileContent::None => Ok(()),
+            FileContent::None | FileContent::NoFile(_) => self.tar.emit(&entry),
         }
     }
 

@@ -12,7 +12,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::digest::{DiffId, Digest};
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, Result, show};
 use crate::image::Image;
 use crate::layer::index::tree::{self, NodeId};
 use crate::layer::indexed;
@@ -165,15 +165,18 @@ impl Store {
                         content,
                         bytes,
                     };
-                    if matches!(node.inode.kind, Kind::File { .. }) {
+                    if node.inode.kind != Kind::Directory {
                         linked.insert(path.clone(), node.clone());
                     }
                     node
                 }
                 What::Hardlink(first) => match linked.get(&first) {
                     Some(node) => node.again(),
-                    // A second name of something that is no file.
-                    None => continue,
+                    None => {
+                        let reason =
+                            format!("its listing has {} as a link of nothing", show(&path));
+                        return Err(Error::damaged(self.layer_path(layer), reason));
+                    }
                 },
             };
             visit(path, node)?;
@@ -337,9 +340,12 @@ fn below(path: &[u8]) -> Vec<u8> {
 impl Node {
     fn of_index(node: &tree::Node, data: &Arc<LayerData>) -> Self {
         let mut bytes = 0;
-        let mut content = FileContent::None;
+        let mut content = FileContent::no_file();
         let kind = match &node.kind {
-            tree::Kind::Directory(_) => Kind::Directory,
+            tree::Kind::Directory(_) => {
+                content = FileContent::None;
+                Kind::Directory
+            }
             tree::Kind::File(file) => {
                 bytes = file.extents.iter().map(stored).sum();
                 content = FileContent::lying(data, file);
