@@ -512,6 +512,12 @@ fn an_export_makes_an_image_of_the_same_files() {
             .run()
             .ok();
         let exported = fs::read(&tar).expect("the tar");
+        // From where one stands, though mybox looks at the mounts of another.
+        let here = format!("{name}-here.tar");
+        let export = sandbox.mybox(["export", "-o", &here, name]);
+        drop(export.dir(sandbox.scratch()).run().ok());
+        let relative = fs::read(sandbox.scratch().join(&here)).expect("the tar");
+        assert_eq!(files(&relative), files(&exported));
         let piped = sandbox.mybox(["export", name]).run().ok().stdout_bytes;
         assert_eq!(files(&piped), files(&exported));
         let names = files(&exported);

@@ -91,6 +91,88 @@ fn run_d_prints_the_id_and_leaves_a_container_that_runs() {
     assert!(known(&sandbox, "web").is_none());
 }
 
+/// Its monitor, which waits to start it again, changes its record too.
+#[test]
+fn a_container_can_be_renamed_and_updated_between_two_tries() {
+    let sandbox = Sandbox::tiny("backoff");
+    let flags = ["--restart", "always"];
+    detached(&sandbox, "before", &flags, &["exit", "1"]);
+    until("a long pause", || {
+        known(&sandbox, "before").is_some_and(|row| row["restartCount"].as_u64() > Some(3))
+    });
+    drop(sandbox.mybox(["rename", "before", "after"]).run().ok());
+    let update = sandbox.mybox(["update", "--restart", "no", "after"]);
+    drop(update.run().ok());
+    until_state(&sandbox, "after", "exited");
+    let row = known(&sandbox, "after").expect("a row");
+    assert_eq!(
+        (&row["name"], &row["restart"]),
+        (&"after".into(), &"no".into())
+    );
+    assert!(known(&sandbox, "before").is_none());
+    remove(&sandbox, "after");
+    sandbox.assert_nothing_runs();
+}
+
+#[test]
+fn what_is_not_there_is_removed_by_force_and_what_does_not_run_is_not_waited_for() {
+    let sandbox = Sandbox::tiny("absent");
+    let create = sandbox.mybox(["create", "--network", "none", "--name", "idle", "tiny"]);
+    drop(create.arg("true").run().ok());
+    assert_eq!(sandbox.mybox(["wait", "idle"]).run().ok().line(), "0");
+    drop(sandbox.mybox(["rm", "nobody"]).run().code(1));
+    let forced = sandbox.mybox(["rm", "-f", "nobody", "idle"]).run().ok();
+    assert_eq!(forced.line(), "idle");
+    drop(forced.says("no such container: nobody"));
+}
+
+#[test]
+fn what_goes_when_it_ends_runs_on_after_a_restart() {
+    let sandbox = Sandbox::tiny("rm-restart");
+    let id = detached(&sandbox, "web", &["--rm"], &["sleep", "600"]);
+    for _ in 0..2 {
+        let before = sandbox.container_pid();
+        drop(sandbox.mybox(["restart", "-t", "0", "web"]).run().ok());
+        let row = known(&sandbox, "web").expect("a row");
+        assert_eq!(
+            (&row["state"], &row["id"]),
+            (&"running".into(), &id.clone().into())
+        );
+        assert_ne!(sandbox.container_pid(), before);
+    }
+    drop(sandbox.mybox(["stop", "-t", "0", "web"]).run().ok());
+    until("its removal", || known(&sandbox, "web").is_none());
+    sandbox.assert_nothing_runs();
+}
+
+#[test]
+fn whoever_looks_at_what_is_just_removed_leaves_nothing_of_it() {
+    let sandbox = Sandbox::tiny("removed");
+    for round in 0..12 {
+        let name = format!("brief{round}");
+        detached(&sandbox, &name, &["--rm"], &["exit", "3"]);
+        // In time or too late.
+        let _ = sandbox.mybox(["export", &name]).run();
+        let _ = sandbox
+            .mybox(["rename", &name, &format!("late{round}")])
+            .run();
+    }
+    until("all are gone", || {
+        let listed = sandbox.mybox(["ps", "-aq"]).run().ok().stdout();
+        listed.is_empty()
+    });
+    for directory in ["containers", "containers/names"] {
+        let left = std::fs::read_dir(sandbox.root().join(directory)).expect("a directory");
+        let left: Vec<_> = left
+            .map(|entry| entry.expect("an entry").file_name())
+            .collect();
+        assert!(
+            left.iter().all(|name| name == "names"),
+            "{directory}: {left:?}"
+        );
+    }
+}
+
 /// It may end between two looks of whoever ends it.
 #[test]
 fn a_container_that_is_just_ending_can_be_stopped_and_removed() {

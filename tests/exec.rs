@@ -174,6 +174,13 @@ fn exit_codes_are_the_commands_or_say_why_there_was_none() {
 }
 
 #[test]
+fn what_follows_the_container_is_the_commands_even_if_it_looks_like_a_flag() {
+    let ground = Ground::new("execwords", &[]);
+    let said = ground.exec(&[], &["echo", "-d", "-e", "X=1", "--", "-u"]);
+    assert_eq!(said.run().ok().line(), "-d -e X=1 -- -u");
+}
+
+#[test]
 fn input_goes_in_with_i_alone() {
     let ground = Ground::new("execinput", &[]);
     let with = ground.exec(&["-i"], &["cat"]).stdin("typed").run().ok();

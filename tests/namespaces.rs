@@ -113,6 +113,27 @@ fn the_container_stands_at_the_top_of_its_cgroup_namespace() {
 }
 
 #[test]
+fn on_the_hosts_network_it_has_the_hosts_name_unless_it_has_one_of_its_own() {
+    let sandbox = Sandbox::tiny("hostname");
+    let host = rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned();
+    let on_host = |flags: &[&str]| {
+        let run = sandbox
+            .mybox(["run", "--rm", "--network", "host"])
+            .args(flags);
+        run.args(["tiny", "probe", "report"])
+            .run()
+            .ok()
+            .report()
+            .hostname
+    };
+    assert_eq!(on_host(&[]), host);
+    assert_eq!(on_host(&["--hostname", "other"]), "other");
+}
+
+#[test]
 fn with_the_hosts_cgroup_namespace_it_sees_the_hosts_groups() {
     let sandbox = Sandbox::tiny("cgroupns-host");
     let ours = std::fs::read_link("/proc/self/ns/cgroup").expect("our namespace");

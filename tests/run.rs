@@ -10,6 +10,19 @@ use crate::detached::until;
 use crate::harness::{Cmd, Rootfs, Sandbox};
 
 #[test]
+fn what_follows_the_image_is_the_commands_even_if_it_looks_like_a_flag() {
+    let sandbox = Sandbox::tiny("words");
+    let words = ["-d", "--name", "zz", "--", "-e", "X=1"];
+    for (flags, before) in [(&[][..], &["echo"][..]), (&["--entrypoint", "echo"], &[])] {
+        let run = sandbox.run(flags).arg("tiny");
+        let said = run.args(before).args(words).run().ok();
+        assert_eq!(said.line(), words.join(" "));
+    }
+    let unknown = sandbox.run(["--memroy", "1g", "tiny", "true"]).run();
+    drop(unknown.code(125).says("--memory"));
+}
+
+#[test]
 fn the_exit_code_is_the_commands() {
     let sandbox = Sandbox::tiny("code");
     for code in ["0", "1", "7", "125", "126", "127", "255"] {

@@ -7,6 +7,8 @@ use crate::error::Failure;
 pub(super) enum Outcome {
     /// What is printed of it.
     Done(String),
+    /// There was nothing to do, which has been told.
+    Nothing,
     /// It failed, and why has been told.
     Failed,
 }
@@ -32,6 +34,7 @@ pub(super) fn outcome(
     for name in names {
         match act(name) {
             Ok(Outcome::Done(text)) => output::line(&text)?,
+            Ok(Outcome::Nothing) => {}
             Ok(Outcome::Failed) => code = 1,
             Err(failure) => {
                 failure.show();

@@ -21,14 +21,15 @@ There is a log of what ran in the background; a `run` without -d has given all t
 Of a log the last 30 MB are kept, in files of 10 MB, unless --log-opt says otherwise; with
 --log-driver none there is no log.
 
-TIME is 2026-11-25T12:00:00Z, seconds since the epoch, or a duration before now, as 10m or 2h.")]
+TIME is 2026-11-25T12:00:00Z or its beginning, as 2026-11-25, seconds since the epoch, or a duration
+before now, as 10m or 2h.")]
 pub(super) struct Arguments {
     /// Go on with what is written from now on, until the container ends
     #[arg(short, long)]
     follow: bool,
     /// Only so many lines from the end; all: all of them
     #[arg(short = 'n', long, value_name = "LINES", default_value = "all")]
-    #[arg(value_parser = values::tail)]
+    #[arg(allow_negative_numbers = true, value_parser = values::tail)]
     tail: values::Tail,
     /// Only what was written since then
     #[arg(long, value_name = "TIME", value_parser = values::time)]

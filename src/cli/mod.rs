@@ -65,6 +65,7 @@ mod verify;
 mod volume;
 mod wait;
 mod why;
+mod words;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -220,7 +221,8 @@ enum Verb {
 
 /// Reads the command line and does what it says. The answer is the exit code.
 pub fn run() -> Result<u8, Failure> {
-    let cli = match Cli::try_parse() {
+    let words = words::separated(std::env::args_os().collect(), &Cli::command());
+    let cli = match Cli::try_parse_from(words) {
         Ok(cli) => cli,
         Err(error) => return Ok(refuse(&error)),
     };

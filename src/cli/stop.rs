@@ -42,7 +42,7 @@ pub(super) fn restart(places: &Places, arguments: &Arguments) -> Result<u8, Fail
     each::outcome(&arguments.containers, |name| {
         let container = find::one(places, name)?;
         let record = container.record.clone();
-        stop::stop(places, container, arguments.how())?;
+        stop::stop_to_restart(places, container, arguments.how())?;
         if start::start(places, name)? != 0 {
             return Ok(Outcome::Failed);
         }

@@ -311,21 +311,27 @@ pub(super) fn timeout(text: &str) -> Result<Timeout, String> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Tail(pub(super) Option<u64>);
 
-/// `all` or a number of lines.
+/// `all`, a number of lines, or less than none, which is all to Docker.
 pub(super) fn tail(text: &str) -> Result<Tail, String> {
     match text {
         "all" => Ok(Tail(None)),
-        number => match number.parse() {
-            Ok(lines) => Ok(Tail(Some(lines))),
+        number => match number.parse::<i64>() {
+            Ok(lines) => Ok(Tail(u64::try_from(lines).ok())),
             Err(_) => Err("a number of lines, or all".to_owned()),
         },
     }
 }
 
-/// A time: RFC 3339 in UTC, seconds since the epoch, or a duration before now.
+/// A time: RFC 3339 in UTC, or its beginning, seconds since the epoch, or a duration before now.
 pub(super) fn time(text: &str) -> Result<SystemTime, String> {
     let since_epoch = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs_f64(seconds);
-    if let Some(seconds) = output::epoch_seconds(text) {
+    // Without a zone it is UTC, without a clock midnight.
+    let completed = [
+        text.to_owned(),
+        format!("{text}Z"),
+        format!("{text}T00:00:00Z"),
+    ];
+    if let Some(seconds) = completed.iter().find_map(|it| output::epoch_seconds(it)) {
         return Ok(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds));
     }
     if let Ok(seconds) = text.parse::<f64>() {
@@ -423,6 +429,14 @@ mod tests {
         for bad in ["", "-a", "a_b!", &"x".repeat(65)] {
             assert!(hostname(bad).is_err(), "{bad}");
         }
+        let noon = Some(SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_694_400));
+        for text in ["2026-11-26T12:00:00Z", "2026-11-26T12:00:00", "1795694400"] {
+            assert_eq!(time(text).ok(), noon, "{text}");
+        }
+        let midnight = noon.map(|noon| noon - Duration::from_secs(12 * 3600));
+        assert_eq!(time("2026-11-26").ok(), midnight);
+        assert!(time("2026-11").is_err() && time("yesterday").is_err());
+        assert_eq!((tail("-1"), tail("3")), (Ok(Tail(None)), Ok(Tail(Some(3)))));
         assert!(interface_name("mybox0").is_ok() && interface_name("averyverylongname").is_err());
     }
 }

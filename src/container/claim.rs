@@ -16,11 +16,22 @@ use crate::kernel::file::{existing, gone, is_at};
 
 /// There if somebody has asked for it to stop.
 const STOP: &str = "stop";
+/// There if it is not to be removed when it has ended, whatever its record says.
+const STAY: &str = "stay";
 /// The file that says that another container is on its network.
 const SHARED: &str = "shared";
 
 /// The socket through which its monitor takes input for it.
 pub const INPUT: &str = "input";
+
+/// Leaves word for whoever holds the claim.
+fn ask(places: &Places, id: &ContainerId, word: &str) -> io::Result<()> {
+    match File::create(places.live_container(id).join(word)) {
+        // It is being taken down, or was.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        made => made.map(drop),
+    }
+}
 
 /// The lock on a container's volatile directory.
 #[derive(Debug)]
@@ -83,11 +94,17 @@ impl Claim {
 
     /// Asks for it to end, and stay so, whoever holds the claim.
     pub fn ask_to_stop(places: &Places, id: &ContainerId) -> io::Result<()> {
-        match File::create(places.live_container(id).join(STOP)) {
-            // It is being taken down, or was.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            made => made.map(drop),
-        }
+        ask(places, id, STOP)
+    }
+
+    /// Asks for it not to be removed when it ends this time: it is to be started again.
+    pub fn ask_to_stay(places: &Places, id: &ContainerId) -> io::Result<()> {
+        ask(places, id, STAY)
+    }
+
+    /// Whether somebody has asked for it not to be removed.
+    pub fn is_to_stay(&self) -> bool {
+        self.dir.join(STAY).exists()
     }
 
     /// Whether somebody has asked for it to stop.
@@ -122,7 +139,7 @@ impl Claim {
 
     /// Gives the claim back: nothing of the container is on the host any more.
     pub fn release(self) -> io::Result<()> {
-        for name in ["pid", STOP, SHARED, STILL, INPUT] {
+        for name in ["pid", STOP, STAY, SHARED, STILL, INPUT] {
             gone(fs::remove_file(self.dir.join(name)))?;
         }
         fs::remove_dir(&self.dir)

@@ -58,17 +58,30 @@ pub fn claim(places: &Places, name: &str, id: &ContainerId) -> Result<(), Error>
     };
     fs::create_dir_all(places.names()).map_err(failed)?;
     let link = places.names().join(name);
-    match symlink(Path::new("..").join(id.as_str()), &link) {
-        Ok(()) => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            let owner = owner(&link).map_or_else(|| "unknown".into(), |id| id.short().to_owned());
-            Err(Error::Taken {
-                name: name.to_owned(),
-                owner,
-            })
-        }
-        Err(error) => Err(failed(error)),
+    let make = || match symlink(Path::new("..").join(id.as_str()), &link) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        made => made.map(|()| true),
+    };
+    if make().map_err(failed)? {
+        return Ok(());
     }
+    let owner = owner(&link);
+    if let Some(gone) = owner.as_ref().filter(|owner| has_gone(places, owner)) {
+        remove_link_to(&link, gone.as_str()).map_err(failed)?;
+        if make().map_err(failed)? {
+            return Ok(());
+        }
+    }
+    Err(Error::Taken {
+        name: name.to_owned(),
+        owner: owner.map_or_else(|| "unknown".into(), |id| id.short().to_owned()),
+    })
+}
+
+/// Whether nothing is left of a container but its name. One that is being made is claimed before it has a
+/// name.
+fn has_gone(places: &Places, id: &ContainerId) -> bool {
+    !places.container(id).exists() && !places.live_container(id).exists()
 }
 
 /// Gives a container the name that was asked for, or one made up for it.
@@ -163,6 +176,23 @@ mod tests {
         ] {
             assert!(check(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_name_of_which_no_container_is_left_is_free() {
+        let root = tempfile::tempdir().unwrap();
+        let places = Places {
+            root: root.path().to_owned(),
+            run_root: root.path().join("run"),
+            bridge: "none".into(),
+        };
+        let [gone, new, other] = [(); 3].map(|()| ContainerId::random().unwrap());
+        claim(&places, "web", &gone).unwrap();
+        claim(&places, "web", &new).unwrap();
+        assert_eq!(owner_of(&places, "web").as_ref(), Some(&new));
+        fs::create_dir_all(places.container(&new)).unwrap();
+        let taken = claim(&places, "web", &other).unwrap_err();
+        assert!(matches!(taken, Error::Taken { .. }), "{taken}");
     }
 
     #[test]

@@ -3,11 +3,12 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
 use mybox_store::{Digest, Use};
+use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
 use super::port::{Port, Published};
@@ -182,6 +183,30 @@ impl Record {
         )
     }
 
+    /// Changes what the record says, as it says it now: several processes do. The answer is what it says
+    /// then; `None` if the container has no record, or no more.
+    pub fn change(dir: &Path, change: impl FnOnce(Self) -> Self) -> io::Result<Option<Self>> {
+        let Some(_lock) = Self::lock(dir)? else {
+            return Ok(None);
+        };
+        let Some(record) = Self::read(dir)? else {
+            return Ok(None);
+        };
+        let changed = change(record);
+        changed.write(dir)?;
+        Ok(Some(changed))
+    }
+
+    /// Keeps others from changing the record in `dir` as long as the answer is there; `None` if that is
+    /// gone.
+    pub fn lock(dir: &Path) -> io::Result<Option<File>> {
+        let Some(lock) = existing(File::open(dir))? else {
+            return Ok(None);
+        };
+        flock(&lock, FlockOperation::LockExclusive)?;
+        Ok(Some(lock))
+    }
+
     /// What the containers of the store are made of, by their names.
     pub fn uses(places: &Places) -> io::Result<Vec<Use>> {
         Self::uses_but(places, &[])
@@ -275,7 +300,15 @@ mod tests {
             remove_volumes: true,
         };
         record.write(&dir).unwrap();
-        assert_eq!(Record::read(&dir).unwrap(), Some(record));
+        assert_eq!(Record::read(&dir).unwrap().as_ref(), Some(&record));
+        let renamed = |now: Record| Record {
+            name: "other".into(),
+            ..now
+        };
+        let changed = Record::change(&dir, renamed).unwrap();
+        assert_eq!(changed, Some(renamed(record)));
+        assert_eq!(Record::read(&dir).unwrap(), changed);
+        assert_eq!(Record::change(&dir.join("gone"), renamed).unwrap(), None);
         for nothing in ["", "\0\0\0"] {
             fs::write(dir.join("record.json"), nothing).unwrap();
             assert_eq!(Record::read(&dir).unwrap(), None);

@@ -11,6 +11,8 @@ use super::{Places, Record, names};
 
 /// Names the container.
 pub fn rename(places: &Places, record: Record, name: &str) -> Result<()> {
+    // As Docker's own names begin.
+    let name = name.strip_prefix('/').unwrap_or(name);
     if record.name == name {
         bail!("container {name} has that name already");
     }
@@ -19,20 +21,16 @@ pub fn rename(places: &Places, record: Record, name: &str) -> Result<()> {
         names::claim(places, name, &record.id)?;
     }
     let dir = places.container(&record.id);
-    let written = Record::read(&dir).and_then(|record| {
-        // As it is now: its supervisor writes there too.
-        let record = record.ok_or(std::io::ErrorKind::NotFound)?;
-        let renamed = Record {
-            name: name.to_owned(),
-            ..record
-        };
-        renamed.write(&dir).map(|()| renamed)
+    let renamed = Record::change(&dir, |now| Record {
+        name: name.to_owned(),
+        ..now
     });
-    let renamed = match written {
-        Ok(renamed) => renamed,
-        Err(error) => {
+    let renamed = match renamed {
+        Ok(Some(renamed)) => renamed,
+        failed => {
             names::release(places, name, &record.id).context("release the name")?;
-            return Err(error).context("write the container's record");
+            failed.context("write the container's record")?;
+            bail!("no such container: {}", record.name);
         }
     };
     let event = Event::of_container("rename", &renamed);

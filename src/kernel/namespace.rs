@@ -68,15 +68,19 @@ pub fn join_uts(process: BorrowedFd<'_>) -> Result<()> {
     nix::sched::setns(process, CloneFlags::CLONE_NEWUTS).on("join name of", "container")
 }
 
-/// Does something in the mount namespace of `process`, a pidfd, and comes back. Root and working directory
-/// are then those of the caller's own namespace.
+/// Does something in the mount namespace of `process`, a pidfd, and comes back. The root directory is then that
+/// of the caller's own namespace, and the working directory what it was.
 pub fn among_mounts_of<T>(process: BorrowedFd<'_>, act: impl FnOnce() -> Result<T>) -> Result<T> {
     const NAMESPACE: &str = "/proc/self/ns/mnt";
     let own = rustix::fs::open(NAMESPACE, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
     let own = own.on("open", NAMESPACE)?;
+    // Both ways lead to a root directory.
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let here = rustix::fs::open(".", flags, Mode::empty()).on("open", "the working directory")?;
     nix::sched::setns(process, CloneFlags::CLONE_NEWNS).on("join mounts of", "container")?;
     let done = act();
     nix::sched::setns(own, CloneFlags::CLONE_NEWNS).on("go back to", NAMESPACE)?;
+    rustix::process::fchdir(here).on("go back to", "the working directory")?;
     done
 }
 

@@ -12,6 +12,7 @@ use crate::container::find::Container;
 use crate::container::stillness::Stillness;
 use crate::container::{Files, Places, Record};
 use crate::kernel::cgroup::freeze;
+use crate::kernel::process;
 use crate::kernel::signal::Signals;
 use crate::plan::committed::committed;
 
@@ -45,7 +46,11 @@ pub fn commit(
     let files = Files::of(places.container(&record.id));
     let asked = read_request(files.dir())?;
     let pause = container.running && request.pause && !freeze::is_frozen(&record.cgroups);
-    let paused = pause.then(|| Paused::new(places, record)).transpose()?;
+    let paused = match pause.then(|| Paused::new(places, record)).transpose() {
+        // What has ended since stands still by itself.
+        Err(_) if !is_alive(container) => None,
+        paused => paused?,
+    };
     let options = CommitOptions {
         reference: request.reference,
         config: committed(&asked, &image.config),
@@ -61,6 +66,11 @@ pub fn commit(
     let committed = committed.with_context(|| format!("commit container {}", record.name))?;
     go_on?;
     Ok(committed)
+}
+
+fn is_alive(container: &Container) -> bool {
+    let process = container.process;
+    process.is_some_and(|(pid, started)| process::is_alive(pid, started))
 }
 
 /// A container that stands still. Signals that would end this process wait.

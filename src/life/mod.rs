@@ -294,33 +294,43 @@ fn record(
 ) -> anyhow::Result<Record> {
     let dir = plan.files.dir();
     let is_new = before.is_none();
+    let about = || format!("write the record in {}", dir.display());
     let record = match before {
-        Some(before) => Record {
-            boot: process::boot_id(),
-            cgroups: plan.cgroup.paths(),
-            veth: plan.bridged.as_ref().map(|bridged| bridged.veth.clone()),
-            address: plan.bridged.as_ref().map(|bridged| bridged.address),
-            ports: create::published(plan),
-            memory_limit: plan.limits.memory,
-            command: plan.command().to_vec(),
-            ending: None,
-            started: Some(now()),
-            restarting: false,
-            stopped: false,
-            kept: true,
-            ..before
-        },
+        Some(Record {
+            restart_count,
+            name,
+            ..
+        }) => {
+            let changed = Record::change(dir, |before| Record {
+                boot: process::boot_id(),
+                cgroups: plan.cgroup.paths(),
+                veth: plan.bridged.as_ref().map(|bridged| bridged.veth.clone()),
+                address: plan.bridged.as_ref().map(|bridged| bridged.address),
+                ports: create::published(plan),
+                memory_limit: plan.limits.memory,
+                command: plan.command().to_vec(),
+                ending: None,
+                started: Some(now()),
+                restart_count,
+                restarting: false,
+                stopped: false,
+                kept: true,
+                ..before
+            });
+            changed
+                .with_context(about)?
+                .with_context(|| format!("container {name} has been removed"))?
+        }
         None => {
             create::directory(places, dir, request)?;
-            Record {
+            let record = Record {
                 started: Some(now()),
                 ..create::record(plan, image, request, ports)
-            }
+            };
+            record.write(dir).with_context(about)?;
+            record
         }
     };
-    record
-        .write(dir)
-        .with_context(|| format!("write the record in {}", dir.display()))?;
     Health::begin(&plan.files, plan.health.as_ref())
         .with_context(|| format!("write {}", plan.files.health().display()))?;
     if is_new {

@@ -61,7 +61,7 @@ fn after_boot(places: &Places) -> Result<()> {
         match Record::read(&dir).with_context(|| format!("read the record in {}", dir.display()))? {
             Some(record) if record.boot == boot => {}
             Some(record) if record.remove => teardown::remove_files(places, &record)?,
-            Some(record) if did_not_end(&record) => end_with_the_machine(record, &dir)?,
+            Some(record) if did_not_end(&record) => end_with_the_machine(&dir)?,
             Some(_) => {}
             None => remove_unrecorded(places, &id)?,
         }
@@ -75,15 +75,14 @@ fn did_not_end(record: &Record) -> bool {
     record.restarting || record.ending.is_none() && !never_started
 }
 
-fn end_with_the_machine(record: Record, dir: &std::path::Path) -> Result<()> {
-    let record = Record {
+fn end_with_the_machine(dir: &std::path::Path) -> Result<()> {
+    let changed = Record::change(dir, |record| Record {
         ending: record.ending.or_else(|| Some(teardown::killed())),
         restarting: false,
         ..record
-    };
-    record
-        .write(dir)
-        .with_context(|| format!("write the record in {}", dir.display()))
+    });
+    let about = || format!("write the record in {}", dir.display());
+    changed.with_context(about).map(drop)
 }
 
 /// Only its name may be known of it.

@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use oci_spec::runtime::Spec;
 
 use crate::container::Files;
+use crate::kernel::file::gone;
 use crate::plan::RunPlan;
 
 /// Makes upper, work and rootfs, the files for /etc, and writes the spec.
@@ -30,6 +31,10 @@ pub(super) fn make_overlay(files: &Files) -> Result<()> {
     // The upper directory's mode is the mode of the container's `/`.
     make(&files.upper(), 0o755)?;
     make(&files.work(), 0o700)?;
+    // What overlayfs leaves of a mount that never waited for the disk, lest it be mounted after a crash. Of a
+    // crash nothing is kept that was mounted so.
+    let mark = files.work().join("work/incompat/volatile");
+    gone(fs::remove_dir_all(&mark)).with_context(|| format!("remove {}", mark.display()))?;
     make(&files.rootfs(), 0o700)
 }
 

@@ -75,6 +75,12 @@ pub fn stop(places: &Places, container: Container, how: How) -> Result<()> {
     Ok(())
 }
 
+/// As [`stop`], of one that is to be started again: it is not removed, not even with `--rm`.
+pub fn stop_to_restart(places: &Places, container: Container, how: How) -> Result<()> {
+    Claim::ask_to_stay(places, &container.record.id).context("ask for the container to stay")?;
+    stop(places, container, how)
+}
+
 /// Ends a container at once.
 pub fn kill(places: &Places, container: Container) -> Result<()> {
     let Some(container) = settled(places, container)? else {

@@ -48,7 +48,8 @@ pub fn teardown(places: &Places, claim: Claim, seen: Seen) -> Result<()> {
         Seen::Ended(_) | Seen::Nothing => killed(),
     };
     let ending = ending(seen, had_process);
-    finish(places, claim.id(), record, ending, otherwise)?;
+    let stays = claim.is_to_stay();
+    finish(places, claim.id(), record, ending, otherwise, stays)?;
     claim.release().context("release the container's claim")
 }
 
@@ -137,12 +138,12 @@ fn keep_ending(places: &Places, claim: &Claim, ending: Ending) -> Result<()> {
         return Ok(());
     };
     tell_ending(places, claim, Some(&record), Seen::Ended(ending));
-    let record = Record {
-        ending: Some(ending),
+    let changed = Record::change(&dir, |record| Record {
+        ending: record.ending.or(Some(ending)),
         restarting: false,
         ..record
-    };
-    record.write(&dir).context("write the container's record")
+    });
+    changed.context("write the container's record").map(drop)
 }
 
 /// How the container ended; `None` if its command never ran.
@@ -199,18 +200,12 @@ pub(super) fn remove_by(
 fn remove_claimed(places: &Places, claim: Claim, volumes: Volumes) -> Result<()> {
     let id = &claim.id().clone();
     let dir = places.container(id);
-    let doomed = Record::read(&dir).and_then(|record| match record {
-        // Another mybox was first: with --rm, its monitor.
-        None => Ok(None),
-        Some(record) => {
-            // From here on it goes, whatever happens to this process.
-            let doomed = Record {
-                remove: true,
-                remove_volumes: record.remove_volumes || volumes == Volumes::Go,
-                ..record
-            };
-            doomed.write(&dir).map(|()| Some(doomed))
-        }
+    // From here on it goes, whatever happens to this process. There is no record if another mybox was first:
+    // with --rm, its monitor.
+    let doomed = Record::change(&dir, |record| Record {
+        remove: true,
+        remove_volumes: record.remove_volumes || volumes == Volumes::Go,
+        ..record
     });
     let removed = doomed
         .with_context(|| format!("mark container {} for removal", id.short()))
@@ -254,6 +249,8 @@ fn claim_by(places: &Places, id: &ContainerId, deadline: Instant) -> Result<Opti
 /// Removes the name and the files of a container that nothing of is on the host any more.
 pub(super) fn remove_files(places: &Places, record: &Record) -> Result<()> {
     let dir = places.container(&record.id);
+    // Nobody renames it meanwhile, or writes its record anew.
+    let _lock = Record::lock(&dir).context("lock the container's record")?;
     // All: a rename that was cut short has left two.
     names::release_all(places, &record.id).context("release the name")?;
     if record.remove_volumes {
@@ -264,20 +261,22 @@ pub(super) fn remove_files(places: &Places, record: &Record) -> Result<()> {
     Ok(())
 }
 
-/// Files and record: gone, or the record with the ending in it, `otherwise` if nobody knows one.
+/// Files and record: gone, unless it `stays`, or the record with the ending in it, `otherwise` if nobody
+/// knows one.
 fn finish(
     places: &Places,
     id: &ContainerId,
     record: Option<Record>,
     ending: Option<Ending>,
     otherwise: Ending,
+    stays: bool,
 ) -> Result<()> {
     let dir = places.container(id);
     let Some(record) = record else {
         return gone(fs::remove_dir_all(&dir)).with_context(|| format!("remove {}", dir.display()));
     };
     match ending {
-        _ if record.remove => remove_files(places, &record),
+        _ if record.remove && !stays => remove_files(places, &record),
         // It had ended already; only the last of the teardown was missing.
         _ if record.ending.is_some() && !record.restarting => Ok(()),
         None if !record.kept => {
@@ -291,12 +290,12 @@ fn finish(
         // Made by `create`, and not started yet.
         None if record.started.is_none() => Ok(()),
         _ => {
-            let record = Record {
-                ending: record.ending.or(ending).or(Some(otherwise)),
+            let changed = Record::change(&dir, |now| Record {
+                ending: now.ending.or(ending).or(Some(otherwise)),
                 restarting: false,
-                ..record
-            };
-            record.write(&dir).context("write the container's record")
+                ..now
+            });
+            changed.context("write the container's record").map(drop)
         }
     }
 }

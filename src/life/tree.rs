@@ -9,8 +9,9 @@ use std::collections::HashMap;
 use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 use mybox_store::Store;
 use oci_spec::runtime::{Mount, Spec};
 use rustix::fs::OFlags;
@@ -25,6 +26,9 @@ use crate::kernel::overlay::{Changes, Overlay};
 use crate::kernel::root::{MakeAs, Root};
 use crate::kernel::{namespace, process};
 
+/// How long a process may take to die that has let go of its files.
+const DYING: Duration = Duration::from_millis(500);
+
 /// Does something with a path below a container's root, volumes and all. Of one that does not run nothing is
 /// to be had that lies in a tmpfs.
 pub fn with_root<T>(
@@ -34,13 +38,11 @@ pub fn with_root<T>(
     path: &Path,
     act: impl FnOnce(&Root) -> Result<T>,
 ) -> Result<T> {
-    match container.process {
-        Some((pid, started)) => {
-            let root = in_process(&container.record, pid, started, |_| {
-                Ok(Root::open(Path::new(&format!("/proc/{pid}/root")))?)
-            })?;
-            act(&root)
-        }
+    let root = in_process(container, |_, pid| {
+        Ok(Root::open(Path::new(&format!("/proc/{pid}/root")))?)
+    })?;
+    match root {
+        Some(root) => act(&root),
         None => with_mounted(places, store, &container.record, |root, files| {
             let spec = stack::read_config(files)?;
             let images = images::hold(store, container.record.images.iter().cloned())?;
@@ -70,31 +72,34 @@ pub fn with_own_files<T>(
     container: &Container,
     act: impl FnOnce(&Root) -> Result<T>,
 ) -> Result<T> {
-    match container.process {
-        Some((pid, started)) => {
-            let root = in_process(&container.record, pid, started, |process| {
-                let clone = || mount::clone_of(Path::new("/"), Bind::Single, 0);
-                Ok(Root::from_fd(namespace::among_mounts_of(process, clone)?))
-            })?;
-            act(&root)
-        }
+    let root = in_process(container, |process, _| {
+        let clone = || mount::clone_of(Path::new("/"), Bind::Single, 0);
+        Ok(Root::from_fd(namespace::among_mounts_of(process, clone)?))
+    })?;
+    match root {
+        Some(root) => act(&root),
         None => with_mounted(places, store, &container.record, |root, _| act(root)),
     }
 }
 
-/// Takes something of the container's first process, and makes sure that it was that one's.
+/// Takes something of the container's first process, and makes sure that it was that one's. `None` if it does
+/// not run, or no more.
 fn in_process<T>(
-    record: &Record,
-    pid: i32,
-    started: u64,
-    take: impl FnOnce(BorrowedFd<'_>) -> Result<T>,
-) -> Result<T> {
-    let ended = || anyhow!("container {} has just ended; try again", record.name);
-    let process = process::hold_running(pid, started)?.ok_or_else(ended)?;
-    let taken = take(process.as_fd());
-    match process.is_gone()? {
-        true => Err(ended()),
-        false => taken,
+    container: &Container,
+    take: impl FnOnce(BorrowedFd<'_>, i32) -> Result<T>,
+) -> Result<Option<T>> {
+    let Some((pid, started)) = container.process else {
+        return Ok(None);
+    };
+    let Some(process) = process::hold_running(pid, started)? else {
+        return Ok(None);
+    };
+    let taken = take(process.as_fd(), pid);
+    // One that is just dying may have let go of what is taken a moment before it is dead.
+    let patience = if taken.is_ok() { Duration::ZERO } else { DYING };
+    match process.wait_gone(Some(patience))? {
+        true => Ok(None),
+        false => taken.map(Some),
     }
 }
 
@@ -105,10 +110,19 @@ fn with_mounted<T>(
     act: impl FnOnce(&Root, &Files) -> Result<T>,
 ) -> Result<T> {
     let claim = teardown::claim_ended(places, &record.id)?;
-    let done = mounted(places, store, record, act);
+    let done = still_there(places, record).and_then(|()| mounted(places, store, record, act));
     let released = claim.release().context("release the container's claim");
     let done = done?;
     released.map(|()| done)
+}
+
+/// Whoever had it before may have removed it.
+fn still_there(places: &Places, record: &Record) -> Result<()> {
+    let found =
+        Record::read(&places.container(&record.id)).context("read the container's record")?;
+    found
+        .map(drop)
+        .with_context(|| format!("no such container: {}", record.name))
 }
 
 fn mounted<T>(

@@ -99,18 +99,14 @@ fn merged(before: &Limits, change: &Change) -> Limits {
     }
 }
 
-/// On the record as it is now: its supervisor writes there too.
 fn keep(places: &Places, record: &Record, change: &Change, limits: &Limits) -> Result<()> {
     let dir = places.container(&record.id);
-    let Some(record) = Record::read(&dir).context("read the container's record")? else {
-        return Ok(());
-    };
-    let record = Record {
+    let changed = Record::change(&dir, |now| Record {
         memory_limit: limits.memory,
-        restart: change.restart.unwrap_or(record.restart),
-        ..record
-    };
-    record.write(&dir).context("write the container's record")
+        restart: change.restart.unwrap_or(now.restart),
+        ..now
+    });
+    changed.context("write the container's record").map(drop)
 }
 
 #[cfg(test)]

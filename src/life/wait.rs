@@ -26,7 +26,8 @@ pub fn wait(places: &Places, container: Container) -> Result<u8> {
             }
             (State::Restarting | State::Changing, _) => std::thread::sleep(BETWEEN_LOOKS),
             (State::Exited, Some(ending)) => return Ok(ending.code),
-            (State::Exited | State::Created, _) => bail!("container {name} has not been started"),
+            // It does not run, which is what is waited for; Docker's answer, too.
+            (State::Exited | State::Created, _) => return Ok(0),
         }
         now = find::again(places, &id)?;
     }

@@ -261,13 +261,18 @@ pub fn groups(spec: &Spec) -> Vec<String> {
     spec::groups(spec)
 }
 
+/// Whoever is on the host's network has its name too, as with Docker, though in a namespace of his own.
+fn shares_the_hosts_name(request: &RunRequest) -> bool {
+    request.uts == UtsMode::Host || request.network == NetworkMode::Host
+}
+
 /// What the UTS namespace it is in says, or will say.
 fn hostname(request: &RunRequest, given: &Given) -> String {
     let neighbour = given.joined.network.as_ref().or(given.joined.uts.as_ref());
     match (neighbour, &request.hostname) {
         (Some(neighbour), _) => neighbour.hostname.clone(),
         (None, Some(hostname)) => hostname.clone(),
-        (None, None) if request.uts == UtsMode::Host => given.host_name.clone(),
+        (None, None) if shares_the_hosts_name(request) => given.host_name.clone(),
         (None, None) => given.id.short().to_owned(),
     }
 }

@@ -83,15 +83,17 @@ struct Session<'a> {
 
 impl Session<'_> {
     fn by_this_process(&self) -> Result<u8, RunFailed> {
-        let running = self.start().map_err(in_general)?;
+        let running = self
+            .start()
+            .map_err(|error| self.refused(in_general(error)))?;
         if self.request.detach {
-            return executed(&running.channel);
+            return executed(&running.channel).map_err(|failed| self.refused(failed));
         }
         let (terminal, interactive) = (self.request.terminal, self.request.interactive);
         let seen = supervise::watch(running, terminal, interactive, &mut || None);
         let seen = seen.map_err(in_general)?;
         if let Some(failed) = seen.failed {
-            return Err(refused(failed_to_start(failed)));
+            return Err(self.refused(failed_to_start(failed)));
         }
         let ended = seen.killed_for.map_or(seen.ended, Ended::Signalled);
         let code = ended.code() as u8;
@@ -130,7 +132,8 @@ impl Session<'_> {
     fn left_to_keeper(&self) -> Result<u8, RunFailed> {
         match self.begin_with_keeper()? {
             Began::Indeed(_, link) => {
-                Typed::Leave.send(&link)?;
+                // A command that has ended already need not be left.
+                let _ = Typed::Leave.send(&link);
                 Ok(0)
             }
             Began::Failed(code) => Ok(code),
@@ -139,10 +142,28 @@ impl Session<'_> {
 
     fn begin_with_keeper(&self) -> Result<Began, RunFailed> {
         apart::in_a_child(|caller| {
-            let running = self.start().map_err(in_general)?;
+            let running = self
+                .start()
+                .map_err(|error| self.refused(in_general(error)))?;
             let told = |ending: Ending| self.tell_its_end(ending.code);
-            keeper::keep(running, caller, told).map_err(refused)
+            keeper::keep(running, caller, told).map_err(|failed| self.refused(failed))
         })
+    }
+
+    /// Why it was not executed, with the code that this has.
+    fn refused(&self, failed: RunFailed) -> RunFailed {
+        // Whoever joins what is just ending fails in one way or another.
+        if self.target.process.is_gone().is_ok_and(|gone| gone) {
+            let name = &self.target.record.name;
+            return in_general(anyhow!("container {name} has ended"));
+        }
+        match failed.code {
+            125 => RunFailed {
+                code: NOT_SET_UP,
+                ..failed
+            },
+            _ => failed,
+        }
     }
 
     /// Starts it, and tells of that.
@@ -170,18 +191,6 @@ impl Session<'_> {
 /// A failure of mybox itself, before there was a process.
 fn in_general(error: anyhow::Error) -> RunFailed {
     RunFailed { code: 1, error }
-}
-
-/// Why it was not executed, with the code that this has.
-fn refused(failed: RunFailed) -> RunFailed {
-    RunFailed {
-        code: if failed.code == 125 {
-            NOT_SET_UP
-        } else {
-            failed.code
-        },
-        ..failed
-    }
 }
 
 fn launch(
@@ -268,9 +277,9 @@ fn executed(channel: &End) -> Result<u8, RunFailed> {
         match protocol::receive::<FromChild>(channel).map_err(|error| in_general(error.into()))? {
             Some((FromChild::Executing, _)) => executing = true,
             Some((FromChild::Terminal, _)) => {}
-            Some((FromChild::Failed(failed), _)) => return Err(refused(failed_to_start(failed))),
+            Some((FromChild::Failed(failed), _)) => return Err(failed_to_start(failed)),
             None if executing => return Ok(0),
-            None => return Err(refused(failed_to_start(supervise::died()))),
+            None => return Err(failed_to_start(supervise::died())),
         }
     }
 }

@@ -10,6 +10,8 @@ mod input;
 mod restart;
 mod watch;
 
+use std::path::Path;
+
 use anyhow::{Context, Result};
 
 use super::attach::caller::Caller;
@@ -18,7 +20,7 @@ use super::teardown::{self, Seen};
 use super::{create, detach, mounts, supervise};
 use crate::container::events::nanoseconds_now;
 use crate::container::log::{Rotation, Stream, Writer};
-use crate::container::{Claim, Ending, Places, Record};
+use crate::container::{Claim, Ending, Places, Record, RestartPolicy};
 use crate::kernel::process::Child;
 use crate::kernel::raw;
 use crate::kernel::signal::Signals;
@@ -111,6 +113,16 @@ impl Monitor {
         self.output.write(Stream::Note, line.as_bytes());
     }
 
+    /// Changes the record, and sees what others have changed.
+    fn change_record(&mut self, dir: &Path, change: impl FnOnce(&mut Record)) -> Result<()> {
+        let changed = Record::change(dir, |mut record| {
+            change(&mut record);
+            record
+        })?;
+        self.record = changed.context("the container has no record any more")?;
+        Ok(())
+    }
+
     /// The last word to whoever ran it.
     fn tell_the_end(&mut self, ending: Ending, failed: Option<&anyhow::Error>) {
         if let Some(caller) = self.output.caller.take() {
@@ -121,15 +133,9 @@ impl Monitor {
     /// Taken down, and started again if that is wanted.
     fn afterwards(mut self, claim: Claim, ending: Ending) -> Result<()> {
         let dir = self.places.container(claim.id());
-        // It may have been renamed or updated.
-        if let Some(record) = Record::read(&dir)? {
-            self.record = record;
-        }
         let stopped = claim.is_to_stop();
-        if stopped {
-            self.record.stopped = true;
-            self.record.write(&dir)?;
-        }
+        // It may have been renamed or updated.
+        self.change_record(&dir, |record| record.stopped |= stopped)?;
         if stopped || !restart::is_wanted(&self.record, ending) {
             let down = teardown::teardown(&self.places, claim, Seen::Ended(ending));
             self.tell_the_end(ending, down.as_ref().err());
@@ -141,13 +147,15 @@ impl Monitor {
         undone?;
         claim.forget_process()?;
         let pause = restart::pause(&self.record, ending);
-        self.record.ending = Some(ending);
-        self.record.restarting = true;
-        self.record.restart_count = self.record.restart_count.saturating_add(1);
-        self.record.write(&dir)?;
-        if !restart::wait(&self.signals, &claim, pause)? {
-            self.record.stopped = true;
-            self.record.write(&dir)?;
+        self.change_record(&dir, |record| {
+            record.ending = Some(ending);
+            record.restarting = true;
+            record.restart_count = record.restart_count.saturating_add(1);
+        })?;
+        let goes_on = restart::wait(&self.signals, &claim, pause)?;
+        // By now it may be another's wish that it stays down.
+        self.change_record(&dir, |record| record.stopped |= !goes_on)?;
+        if !goes_on || self.record.restart == RestartPolicy::No {
             return teardown::teardown(&self.places, claim, Seen::Ended(ending));
         }
         match detach::again(&self.places, claim, &self.record) {
