@@ -93,6 +93,7 @@ fn hint_for(error: &anyhow::Error) -> Option<String> {
                     "`mybox layers` says which images have the layer; `mybox rmi` and `mybox pull` \
                      of one lay it down anew"
                 }
+                Store::NotLaidDown { .. } => "`mybox pull` of its image brings it",
                 Store::Damaged { .. } => "`mybox verify --repair` mends what can be mended",
                 Store::Ambiguous { .. } => "give more digits of the id",
                 Store::SeveralTags { .. } => "name one of the tags, or use --force",

@@ -480,7 +480,8 @@ fn two_images_are_compared_by_what_a_container_would_see() {
         .code(1);
     std::fs::remove_dir_all(&layers(&sandbox, "app:2")[2]).expect("remove a layer");
     let missing = sandbox.mybox(["layers", "app:2"]).run().code(1);
-    let _ = missing.says("is not laid down");
+    let missing = missing.says("is not there, or not any more");
+    let _ = missing.says("`mybox pull` of its image brings it");
 }
 
 #[test]

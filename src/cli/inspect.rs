@@ -211,7 +211,9 @@ fn image_document(survey: &Survey, image: &Image) -> anyhow::Result<Value> {
         "manifest": serde_json::from_slice::<Value>(image.manifest_bytes())?,
     });
     let digests = &document["repoDigests"];
-    let tags: Vec<String> = image.references.iter().map(Reference::familiar).collect();
+    let tags = image.references.iter();
+    let tags = tags.filter(|reference| reference.digest().is_none());
+    let tags: Vec<String> = tags.map(Reference::familiar).collect();
     let dockers = docker::image(image, &config, &tags, digests, shares.total());
     Ok(format::with(document, dockers))
 }

@@ -78,13 +78,14 @@ fn understood(body: &[u8]) -> Option<String> {
     if text.is_empty() || text.starts_with(['<', '{', '[']) {
         return None;
     }
-    Some(text.chars().take(MOST_WORDS).collect())
+    let shown: String = text.chars().take(MOST_WORDS).collect();
+    Some(shown.trim_end().to_owned())
 }
 
 fn joined(words: &[&str]) -> Option<String> {
     let words: Vec<&str> = words
         .iter()
-        .copied()
+        .map(|word| word.trim())
         .filter(|word| !word.is_empty())
         .collect();
     (!words.is_empty()).then(|| words.join(": "))
@@ -112,6 +113,10 @@ mod tests {
             (
                 r#"{"details":"incorrect username or password"}"#,
                 Some("incorrect username or password"),
+            ),
+            (
+                r#"{"errors":[{"code":"DENIED","message":"not today\n"}]}"#,
+                Some("DENIED: not today"),
             ),
             ("toomanyrequests\n", Some("toomanyrequests")),
             ("<html><body>", None),

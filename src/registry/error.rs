@@ -99,7 +99,7 @@ pub enum Error {
     UnknownScheme {
         /// The registry.
         registry: String,
-        /// Its `WWW-Authenticate`.
+        /// Its `WWW-Authenticate`, or that it has none.
         scheme: String,
     },
     /// There is no such thing.

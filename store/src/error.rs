@@ -133,10 +133,7 @@ pub enum Error {
         name: String,
     },
     /// An image there is, but not for this platform.
-    #[error(
-        "{name} has no image for {wanted}, only for {}",
-        offered.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
-    )]
+    #[error("{name} has no image for {wanted}, {}", alternatives(offered))]
     NoSuchPlatform {
         /// The name as given.
         name: String,
@@ -219,6 +216,12 @@ pub enum Error {
         /// The blob that it was made from.
         blob: Digest,
     },
+    /// A layer of an image that is to be looked at and was removed, or never made.
+    #[error("layer {layer} is not there, or not any more")]
+    NotLaidDown {
+        /// The layer.
+        layer: DiffId,
+    },
     /// JSON in the store that does not parse.
     #[error("cannot read {object} as JSON")]
     Json {
@@ -247,6 +250,16 @@ pub enum Error {
         /// A name found in it that no store has.
         found: String,
     },
+}
+
+fn alternatives(offered: &[Platform]) -> String {
+    match offered {
+        [] => "nor for any other platform".to_owned(),
+        offered => {
+            let offered: Vec<String> = offered.iter().map(ToString::to_string).collect();
+            format!("only for {}", offered.join(", "))
+        }
+    }
 }
 
 fn list(digests: &[Digest]) -> String {

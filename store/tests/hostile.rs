@@ -195,7 +195,10 @@ fn headers_that_are_damaged_are_refused() {
         kind: b'Q',
         ..Raw::default()
     };
-    Scratch::new().refuses(&Archive::new().raw(&odd).finish(), &["odd", "type"]);
+    Scratch::new().refuses(
+        &Archive::new().raw(&odd).finish(),
+        &["odd", "a type of entry that is not known: 'Q'"],
+    );
     let owner = Raw {
         name: b"minus-one",
         uid: 0xffff_ffff,

@@ -157,6 +157,36 @@ fn of_an_index_comes_the_platform_that_is_asked_for_and_no_other() {
 }
 
 #[test]
+fn an_index_without_platforms_and_a_refusal_without_a_scheme_are_said_to_be_that() {
+    let (sandbox, registry) = (Sandbox::new("pull"), FakeRegistry::start());
+    let index = index_of(&[]);
+    registry.add_manifest(Some("app:latest"), &index);
+    let empty = pull(&sandbox, &registry, "app").run().code(1);
+    drop(empty.says(", nor for any other platform"));
+    registry.always("/v2/", Fault::Status(401, Vec::new()));
+    let refused = pull(&sandbox, &registry, "app").run().code(1);
+    drop(refused.says("its answer names none (no WWW-Authenticate)"));
+}
+
+#[test]
+fn an_image_that_was_pulled_by_its_digest_has_that_and_no_tag() {
+    let (sandbox, registry) = (Sandbox::new("pull"), FakeRegistry::start());
+    let image = TestImage::new([Rootfs::empty().file("file", "text")]);
+    registry.add("app:1", &image);
+    let digest = registry.reference(&format!("app@{}", image.digest()));
+    pull(&sandbox, &registry, &format!("app@{}", image.digest()))
+        .run()
+        .ok();
+    let found = sandbox.mybox(["inspect", &digest]).run().ok().stdout_json();
+    assert_eq!(found[0]["RepoTags"], json!([]));
+    assert_eq!(found[0]["RepoDigests"], json!([digest]));
+    pull(&sandbox, &registry, "app:1").run().ok();
+    let found = sandbox.mybox(["inspect", &digest]).run().ok().stdout_json();
+    assert_eq!(found[0]["RepoTags"], json!([registry.reference("app:1")]));
+    assert_eq!(found[0]["RepoDigests"], json!([digest]));
+}
+
+#[test]
 fn all_platforms_are_kept_with_their_index() {
     let (sandbox, registry) = (Sandbox::new("pull"), FakeRegistry::start());
     let layer = |name: &str| [Rootfs::empty().file(name, name)];

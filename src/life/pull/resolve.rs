@@ -241,6 +241,9 @@ fn choose<'a>(offers: &'a [Descriptor], platform: &Platform) -> Result<&'a Descr
         .filter(|(platform, _)| platform.os != "unknown")
         .map(|(platform, _)| platform.to_string())
         .collect();
+    if there.is_empty() {
+        bail!("there is no image for {platform}, nor for any other platform");
+    }
     bail!(
         "there is no image for {platform}, only for {}",
         there.join(", ")

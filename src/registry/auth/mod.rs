@@ -253,7 +253,10 @@ fn demand(scope: &Scope, response: &Response) -> Result<Demand> {
     }
     Err(Error::UnknownScheme {
         registry: scope.endpoint.host.clone(),
-        scheme: texts.join(", "),
+        scheme: match texts.join(", ") {
+            none if none.is_empty() => "its answer names none (no WWW-Authenticate)".to_owned(),
+            schemes => schemes,
+        },
     })
 }
 

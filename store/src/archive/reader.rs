@@ -270,7 +270,7 @@ impl<R: Read> Reader<R> {
             b'6' => Kind::Fifo,
             other => {
                 let other = char::from(other).escape_default();
-                return Err(self.bad_entry(format!("a type of entry that is not known: {other:?}")));
+                return Err(self.bad_entry(format!("a type of entry that is not known: '{other}'")));
             }
         })
     }

@@ -132,8 +132,8 @@ impl Store {
 
     /// Everything in a layer, with the bytes it takes, hardlinks with none and the inode they share.
     fn each_entry(&self, layer: DiffId, visit: Visit<'_>) -> Result<()> {
-        let missing = || Error::damaged(self.layer_path(layer), "it is not laid down");
-        let directory = self.hold_layer(layer)?.ok_or_else(missing)?;
+        let missing = Error::NotLaidDown { layer };
+        let directory = self.hold_layer(layer)?.ok_or(missing)?;
         match self.record_of(&directory, layer)?.laid {
             Laid::Unpacked { tree, .. } => self.each_listed(layer, directory, tree, visit),
             Laid::Indexed { .. } => self.each_indexed(layer, directory, visit),

@@ -87,10 +87,12 @@ fn check_image(image: &Manifest, artifact_type: Option<&str>) -> Result<(), Stri
         match manifest::layer_kind(&layer.media_type) {
             manifest::LayerKind::Tar => {}
             manifest::LayerKind::NonDistributable => {
-                let place = layer.urls().join(", ");
-                let place = if place.is_empty() { "nowhere" } else { &place };
+                let places = match layer.urls().join(", ") {
+                    none if none.is_empty() => "and it names no other place".to_owned(),
+                    places => format!("only {places}"),
+                };
                 return Err(format!(
-                    "its layer {} is non-distributable: registries do not have it, only {place}",
+                    "its layer {} is non-distributable: registries do not have it, {places}",
                     layer.digest
                 ));
             }
@@ -180,6 +182,14 @@ mod tests {
                     "application/vnd.oci.image.layer.nondistributable.v1.tar",
                 ),
                 "non-distributable",
+            ),
+            (
+                image(
+                    config,
+                    "application/vnd.oci.image.layer.nondistributable.v1.tar",
+                )
+                .replace(r#""https://example.com/l""#, ""),
+                "registries do not have it, and it names no other place",
             ),
             (image(config, "application/x-evil"), "application/x-evil"),
             ("{}".to_owned(), "text/plain"),
