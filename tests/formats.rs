@@ -160,6 +160,10 @@ fn inspect_answers_dockers_questions() {
     }
     let pid = ask("{{.State.Pid}}", "web");
     assert_eq!(pid, sandbox.container_pid().to_string());
+    let namespace = ask("{{.NetworkSettings.SandboxKey}}", "web");
+    assert_eq!(namespace, format!("/proc/{pid}/ns/net"));
+    let hosts = std::fs::read_to_string(ask("{{.HostsPath}}", "web")).expect("its hosts");
+    assert!(hosts.contains("\th\n"), "{hosts}");
     let image = ask("{{.Image}}", "web");
     assert_eq!(image, ask("{{.Id}}", "tiny"));
     let started = ask("{{.State.StartedAt}}", "web");
@@ -168,6 +172,106 @@ fn inspect_answers_dockers_questions() {
         "{started}"
     );
     clean(&sandbox);
+}
+
+#[test]
+fn inspect_tells_what_was_asked_for_under_dockers_names() {
+    let sandbox = Sandbox::tiny("askedformat");
+    let create = ["create", "--name", "web", "--network", "none"];
+    let names = [
+        "--dns",
+        "9.9.9.9",
+        "--dns-search",
+        "a.b",
+        "--add-host",
+        "db:10.0.0.5",
+    ];
+    let mounts = ["--tmpfs", "/run:size=1m", "--shm-size", "8m", "-v", "/data"];
+    let limits = ["--ulimit", "nofile=5:9", "-m", "64m", "--cpus", "0.5"];
+    let rights = ["--security-opt", "no-new-privileges", "--group-add", "7"];
+    let more = [
+        "--pid",
+        "host",
+        "--oom-score-adj",
+        "100",
+        "--log-opt",
+        "max-file=4",
+    ];
+    let run = [
+        "--entrypoint",
+        "probe",
+        "--health-cmd",
+        "true",
+        "--domainname",
+        "d",
+    ];
+    let create = sandbox.mybox(create).args(names).args(mounts).args(limits);
+    let create = create.args(rights).args(more).args(run);
+    drop(create.args(["tiny", "exit", "3"]).run().ok());
+    let ask = |template: &str| {
+        let inspect = sandbox.mybox(["inspect", "-f", template, "web"]);
+        inspect.run().ok().line()
+    };
+    for (template, expected) in [
+        ("{{.Config.Entrypoint}} {{.Config.Cmd}}", "[probe] [exit 3]"),
+        ("{{.Config.Domainname}}", "d"),
+        ("{{json .Config.Volumes}}", r#"{"/data":{}}"#),
+        (
+            "{{.Config.AttachStdin}} {{.Config.AttachStdout}}",
+            "false true",
+        ),
+        (
+            "{{json .Config.Healthcheck.Test}}",
+            r#"["CMD-SHELL","true"]"#,
+        ),
+        ("{{.Config.Healthcheck.Interval}}", "30000000000"),
+        (
+            "{{.HostConfig.Dns}} {{.HostConfig.DnsSearch}}",
+            "[9.9.9.9] [a.b]",
+        ),
+        ("{{.HostConfig.ExtraHosts}}", "[db:10.0.0.5]"),
+        ("{{json .HostConfig.Tmpfs}}", r#"{"/run":"size=1m"}"#),
+        ("{{.HostConfig.ShmSize}}", "8388608"),
+        (
+            "{{json .HostConfig.Ulimits}}",
+            r#"[{"Hard":9,"Name":"nofile","Soft":5}]"#,
+        ),
+        ("{{.HostConfig.MemorySwap}}", "134217728"),
+        (
+            "{{.HostConfig.CpuQuota}}/{{.HostConfig.CpuPeriod}}",
+            "50000/100000",
+        ),
+        ("{{.HostConfig.SecurityOpt}}", "[no-new-privileges]"),
+        ("{{.HostConfig.GroupAdd}}", "[7]"),
+        (
+            "{{.HostConfig.PidMode}} {{.HostConfig.IpcMode}}",
+            "host private",
+        ),
+        ("{{.HostConfig.OomScoreAdj}}", "100"),
+        (
+            "{{with .HostConfig.LogConfig}}{{.Type}} {{index .Config \"max-file\"}}{{end}}",
+            "local 4",
+        ),
+        ("{{.HostConfig.PublishAllPorts}}", "false"),
+        (
+            "{{json .NetworkSettings.SandboxKey}} {{json .ExecIDs}}",
+            r#""" null"#,
+        ),
+        ("{{.GraphDriver.Name}}", "overlay2"),
+    ] {
+        assert_eq!(ask(template), expected, "{template}");
+    }
+    let dir = sandbox.root().join("containers").join(ask("{{.Id}}"));
+    let upper = dir.join("upper").display().to_string();
+    assert_eq!(ask("{{.GraphDriver.Data.UpperDir}}"), upper);
+    for field in ["ResolvConfPath", "HostsPath", "HostnamePath"] {
+        let path = ask(&format!("{{{{.{field}}}}}"));
+        assert!(
+            path.is_empty() || std::path::Path::new(&path).exists(),
+            "{path}"
+        );
+    }
+    remove(&sandbox, "web");
 }
 
 #[test]
@@ -190,6 +294,15 @@ fn published_ports_are_where_scripts_look_for_them() {
         "80/tcp 127.0.0.1"
     );
     assert_eq!(ask("{{.NetworkSettings.IPAddress}}"), "10.10.0.2");
+    let place = "{{.Gateway}}/{{.IPPrefixLen}} {{.MacAddress}}";
+    let expected = "10.10.0.1/16 02:42:0a:0a:00:02";
+    for at in [".NetworkSettings", ".NetworkSettings.Networks.bridge"] {
+        assert_eq!(
+            ask(&format!("{{{{with {at}}}}}{place}{{{{end}}}}")),
+            expected
+        );
+    }
+    assert_eq!(ask("{{json .Config.ExposedPorts}}"), r#"{"80/tcp":{}}"#);
     assert_eq!(
         ask("{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}"),
         "10.10.0.2"

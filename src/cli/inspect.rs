@@ -115,7 +115,7 @@ fn container_document(places: &Places, store: &Store, row: &Container) -> anyhow
     if let (Some(health), Some(status)) = (health, row.health) {
         document["health"] = health_document(&health, status);
     }
-    let image = store.find(&row.record.manifest.to_string());
+    let image = store.find(&row.record.manifest.to_string()).ok();
     let dockers = docker::container(
         places,
         &Known {
@@ -124,7 +124,7 @@ fn container_document(places: &Places, store: &Store, row: &Container) -> anyhow
             spec: &document["spec"],
             mounts: &document["mounts"],
             health: document.get("health").unwrap_or(&Value::Null),
-            image: image.ok().map(|image| image.id.to_string()),
+            image: image.as_ref(),
         },
     );
     Ok(format::with(document, dockers))

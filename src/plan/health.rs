@@ -35,7 +35,7 @@ pub struct HealthRequest {
 }
 
 /// The check that a container gets, if any.
-pub(super) fn check(request: &HealthRequest, image: &ImageConfig) -> Result<Option<Check>, Error> {
+pub fn check(request: &HealthRequest, image: &ImageConfig) -> Result<Option<Check>, Error> {
     let others = HealthRequest {
         none: false,
         ..request.clone()

@@ -32,6 +32,7 @@ use crate::net::Subnet;
 
 pub use devices::GivenDevice;
 pub use exec::ExecRequest;
+pub use process::entrypoint_and_command;
 pub use request::{
     CgroupMode, ImageMount, IpcMode, NetworkMode, PidMode, RunRequest, StandardStream, UtsMode,
 };

@@ -10,7 +10,7 @@ use crate::kernel::signal;
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Entrypoint and Cmd. A new entrypoint drops the image's Cmd with the image's Entrypoint.
-pub(super) fn entrypoint_and_command(
+pub fn entrypoint_and_command(
     request: &RunRequest,
     image: &ImageConfig,
 ) -> (Vec<String>, Vec<String>) {

@@ -1,17 +1,19 @@
 //! What Docker's users look for in `inspect`, under the names that it has there
 //! (Docker Engine API, `ContainerInspect` and `ImageInspect`).
 
-use std::path::Path;
+mod config;
+mod host_config;
+mod network;
+
+use std::path::PathBuf;
 
 use mybox_store::Image;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::cli::output;
 use crate::container::find::{Container, State};
-use crate::container::port::Published;
-use crate::container::{Files, Places, RestartPolicy};
-use crate::kernel::cgroup::block_io::Bounded;
-use crate::plan::{CgroupMode, RunRequest};
+use crate::container::{Files, Places};
+use crate::plan::RunRequest;
 
 /// What Docker says of a time that has not come.
 const NEVER: &str = "0001-01-01T00:00:00Z";
@@ -26,14 +28,14 @@ pub(super) struct Known<'a> {
     pub(super) mounts: &'a Value,
     /// As `health` has it, or null.
     pub(super) health: &'a Value,
-    /// The image's id, if that is still there.
-    pub(super) image: Option<String>,
+    /// The image, if that is still there.
+    pub(super) image: Option<&'a Image>,
 }
 
 /// The fields of a container.
 pub(super) fn container(places: &Places, known: &Known<'_>) -> Value {
     let record = &known.row.record;
-    let process = &known.spec["process"];
+    let files = Files::of(places.container(&record.id));
     let mut words = record.command.iter();
     json!({
         "Id": record.id.as_str(),
@@ -42,27 +44,39 @@ pub(super) fn container(places: &Places, known: &Known<'_>) -> Value {
         "Path": words.next(),
         "Args": words.collect::<Vec<_>>(),
         "State": state(known.row, known.health),
-        "Image": known.image,
+        "Image": known.image.map(|image| image.id.to_string()),
         "RestartCount": record.restart_count,
         "Driver": "overlay2",
         "Platform": "linux",
-        "LogPath": Files::of(places.container(&record.id)).logs(),
+        "ResolvConfPath": etc_file(&files, "resolv.conf"),
+        "HostnamePath": etc_file(&files, "hostname"),
+        "HostsPath": etc_file(&files, "hosts"),
+        "LogPath": files.logs(),
         "Mounts": capitalised(known.mounts),
-        "Config": {
-            "Hostname": known.spec["hostname"],
-            "User": known.request.user.as_deref().unwrap_or_default(),
-            "Tty": known.request.terminal,
-            "OpenStdin": known.request.interactive,
-            "Env": process["env"],
-            "Cmd": process["args"],
-            "Image": record.image,
-            "WorkingDir": process["cwd"],
-            "Labels": record.labels,
-            "StopSignal": record.stop_signal,
-            "StopTimeout": record.stop_timeout,
+        "ExecIDs": null,
+        "GraphDriver": graph_driver(&files),
+        "Config": config::config(known),
+        "HostConfig": host_config::host_config(known),
+        "NetworkSettings": network::settings(places, known),
+    })
+}
+
+/// Empty where it has none of its own.
+fn etc_file(files: &Files, name: &str) -> PathBuf {
+    Some(files.etc(name))
+        .filter(|path| path.exists())
+        .unwrap_or_default()
+}
+
+/// Which layers lie below is decided anew at each start.
+fn graph_driver(files: &Files) -> Value {
+    json!({
+        "Name": "overlay2",
+        "Data": {
+            "UpperDir": files.upper(),
+            "WorkDir": files.work(),
+            "MergedDir": files.rootfs(),
         },
-        "HostConfig": host_config(known),
-        "NetworkSettings": network_settings(known),
     })
 }
 
@@ -109,102 +123,6 @@ fn capital(name: &str) -> String {
         Some(first) => first.to_uppercase().chain(name.chars().skip(1)).collect(),
         None => String::new(),
     }
-}
-
-fn host_config(known: &Known<'_>) -> Value {
-    let (record, request) = (&known.row.record, known.request);
-    let (policy, most) = match record.restart {
-        RestartPolicy::No => ("no", 0),
-        RestartPolicy::OnFailure(most) => ("on-failure", most.unwrap_or(0)),
-        RestartPolicy::Always => ("always", 0),
-        RestartPolicy::UnlessStopped => ("unless-stopped", 0),
-    };
-    let binds = request.volumes.iter().map(|bind| {
-        let mode = if bind.read_only { ":ro" } else { "" };
-        let (source, destination) = (bind.source.display(), bind.destination.display());
-        format!("{source}:{destination}{mode}")
-    });
-    let limits = &request.limits;
-    let bounds = |what, key: &str| -> Vec<Value> {
-        let bounds = limits.block_io.devices.iter();
-        bounds
-            .filter(|bound| bound.what == what)
-            .map(|bound| json!({"Path": bound.device, key: bound.value}))
-            .collect()
-    };
-    let nano_cpus = limits
-        .cpu
-        .map(|cpu| cpu.quota.saturating_mul(1_000_000_000) / cpu.period.max(1));
-    json!({
-        "Binds": binds.collect::<Vec<_>>(),
-        "NetworkMode": request.network.to_string(),
-        "PortBindings": bindings(&record.ports),
-        "RestartPolicy": {"Name": policy, "MaximumRetryCount": most},
-        "AutoRemove": record.remove,
-        "Privileged": request.privileged,
-        "ReadonlyRootfs": request.read_only,
-        "CapAdd": request.cap_add,
-        "CapDrop": request.cap_drop,
-        "Memory": limits.memory.unwrap_or(0),
-        "MemoryReservation": limits.memory_reservation.unwrap_or(0),
-        "NanoCpus": nano_cpus.unwrap_or(0),
-        "CpuShares": limits.cpu_shares.unwrap_or(0),
-        "CpusetCpus": limits.cpuset_cpus.as_deref().unwrap_or_default(),
-        "CpusetMems": limits.cpuset_mems.as_deref().unwrap_or_default(),
-        "PidsLimit": limits.pids.unwrap_or(0),
-        "MemorySwappiness": limits.swappiness,
-        "OomKillDisable": limits.waits_for_memory,
-        "BlkioWeight": limits.block_io.weight.unwrap_or(0),
-        "BlkioWeightDevice": bounds(Bounded::Weight, "Weight"),
-        "BlkioDeviceReadBps": bounds(Bounded::BytesRead, "Rate"),
-        "BlkioDeviceWriteBps": bounds(Bounded::BytesWritten, "Rate"),
-        "BlkioDeviceReadIOps": bounds(Bounded::Reads, "Rate"),
-        "BlkioDeviceWriteIOps": bounds(Bounded::Writes, "Rate"),
-        "CgroupParent": request.cgroup_parent.as_deref().unwrap_or(Path::new("")),
-        "CgroupnsMode": match request.cgroupns {
-            CgroupMode::Own => "private",
-            CgroupMode::Host => "host",
-        },
-        "Init": request.init,
-    })
-}
-
-/// `{"80/tcp": [{"HostIp": …, "HostPort": …}]}`.
-fn bindings(ports: &[Published]) -> Value {
-    let mut bindings = Map::new();
-    for published in ports {
-        let to = json!({
-            "HostIp": published.host_ip.to_string(),
-            "HostPort": published.host_port.to_string(),
-        });
-        let key = published.port().to_string();
-        let entry = bindings.entry(key).or_insert_with(|| json!([]));
-        entry
-            .as_array_mut()
-            .into_iter()
-            .for_each(|list| list.push(to.clone()));
-    }
-    Value::Object(bindings)
-}
-
-fn network_settings(known: &Known<'_>) -> Value {
-    let record = &known.row.record;
-    let address = record.address.filter(|_| known.row.running);
-    let address = address
-        .map(|address| address.to_string())
-        .unwrap_or_default();
-    let mut ports = bindings(known.row.published());
-    if let Some(ports) = ports.as_object_mut() {
-        for exposed in &record.exposed {
-            ports.entry(exposed.to_string()).or_insert(Value::Null);
-        }
-    }
-    let mode = known.request.network.to_string();
-    json!({
-        "IPAddress": address,
-        "Ports": ports,
-        "Networks": {mode: {"IPAddress": address}},
-    })
 }
 
 /// The fields of an image; `size` in bytes.
