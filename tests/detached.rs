@@ -124,6 +124,12 @@ fn what_is_not_there_is_removed_by_force_and_what_does_not_run_is_not_waited_for
     let forced = sandbox.mybox(["rm", "-f", "nobody", "idle"]).run().ok();
     assert_eq!(forced.line(), "idle");
     drop(forced.says("no such container: nobody"));
+    // Nothing has kept what it wrote, which is said.
+    let run = sandbox.mybox(["run", "--network", "none", "--name", "fore", "tiny"]);
+    drop(run.args(["echo", "x"]).run().ok());
+    let logs = sandbox.mybox(["logs", "fore"]).run().ok();
+    drop(logs.says("given to whoever ran it"));
+    remove(&sandbox, "fore");
 }
 
 #[test]

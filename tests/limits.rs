@@ -406,7 +406,7 @@ fn values_that_mean_nothing_are_refused_with_the_flags_name() {
         ("--memory", "lots"),
         ("--memory", "1m"),
         ("--memory-swap", "64q"),
-        ("--cpus", "0"),
+        ("--cpus", "0.001"),
         ("--cpus", "many"),
         ("--cpus", "100000"),
         ("--cpu-shares", "1"),

@@ -4,6 +4,7 @@ mod docker;
 
 use std::collections::BTreeSet;
 
+use anyhow::Context;
 use clap::{Args, ValueEnum};
 use mybox_store::{Error, Image, Object, Reference, Store, Survey, rfc3339};
 use serde_json::{Value, json};
@@ -106,8 +107,9 @@ fn names_an_image(store: &Store, name: &str) -> bool {
 
 fn container_document(places: &Places, store: &Store, row: &Container) -> anyhow::Result<Value> {
     let dir = places.container(&row.record.id);
-    let spec = std::fs::read(dir.join("config.json"))?;
     let request = create::read_request(&dir)?;
+    let config = dir.join("config.json");
+    let spec = std::fs::read(&config).with_context(|| format!("read {}", config.display()))?;
     let mut document = serde_json::to_value(row)?;
     document["spec"] = serde_json::from_slice(&spec)?;
     document["mounts"] = mounts(places, &row.record, &request);

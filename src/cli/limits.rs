@@ -24,14 +24,14 @@ pub(super) struct LimitArguments {
     #[arg(long, value_name = "NUMBER", help_heading = "Limits")]
     #[arg(value_parser = values::cpus)]
     cpus: Option<CpuQuota>,
-    /// Microseconds of processor time in each period, at least 1000
+    /// Microseconds of processor time in each period, at least 1000; 0: no limit
     #[arg(
         long,
         value_name = "NUMBER",
         help_heading = "Limits",
         conflicts_with = "cpus"
     )]
-    #[arg(value_parser = clap::value_parser!(u64).range(1000..))]
+    #[arg(value_parser = values::quota)]
     cpu_quota: Option<u64>,
     /// Length of a period of --cpu-quota in microseconds, 1000 to 1000000 [default: 100000]
     #[arg(
@@ -74,8 +74,8 @@ impl LimitArguments {
             swap,
             swap_is_explicit: swap.is_some(),
             memory_reservation: self.memory_reservation.filter(|bytes| *bytes > 0),
-            cpu: self.cpus.or(self.cpu_quota()),
-            cpu_shares: self.cpu_shares,
+            cpu: self.cpus.or(self.cpu_quota()).filter(|it| it.quota > 0),
+            cpu_shares: self.cpu_shares.filter(|shares| *shares > 0),
             cpuset_cpus: self.cpuset_cpus.clone(),
             cpuset_mems: self.cpuset_mems.clone(),
             pids: self.pids_limit.and_then(|limit| limit.0),

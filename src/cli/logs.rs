@@ -50,6 +50,9 @@ pub(super) struct Arguments {
 pub(super) fn run(places: &Places, arguments: &Arguments) -> Result<u8, Failure> {
     let record = find::one(places, &arguments.container)?.record;
     logs::must_be_kept(places, &record)?;
+    if logs::was_given_to_its_caller(places, &record) {
+        output::note("it ran in the foreground, and all that it wrote was given to whoever ran it");
+    }
     let id = record.id.clone();
     let directory = Files::of(places.container(&id)).logs();
     let open = || Reader::open(&directory).with_context(|| format!("read {}", directory.display()));

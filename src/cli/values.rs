@@ -99,7 +99,7 @@ pub(super) fn swap(text: &str) -> Result<Swap, String> {
 /// The kernel's own period for quotas of processor time, in microseconds.
 pub(super) const USUAL_PERIOD: u64 = 100_000;
 
-/// `1.5` processors, in the kernel's usual periods.
+/// `1.5` processors, in the kernel's usual periods. 0 is no quota, as Docker has it.
 pub(super) fn cpus(text: &str) -> Result<CpuQuota, String> {
     // The kernel's shortest quota is 1 ms.
     const LEAST: f64 = 0.01;
@@ -107,7 +107,7 @@ pub(super) fn cpus(text: &str) -> Result<CpuQuota, String> {
         .parse()
         .map_err(|_| format!("`{text}` is no number of processors such as 1.5"))?;
     let most = std::thread::available_parallelism().map_or(usize::MAX, |it| it.get());
-    if !(LEAST..=most as f64).contains(&number) {
+    if number != 0.0 && !(LEAST..=most as f64).contains(&number) {
         return Err(format!(
             "{text} is out of range: this host has {LEAST} to {most} processors"
         ));
@@ -118,10 +118,21 @@ pub(super) fn cpus(text: &str) -> Result<CpuQuota, String> {
     })
 }
 
-/// 2 to 262144.
+/// 1000 or more, or 0 for none.
+pub(super) fn quota(text: &str) -> Result<u64, String> {
+    match text.parse() {
+        Ok(0) => Ok(0),
+        Ok(quota) if quota >= 1000 => Ok(quota),
+        _ => Err(format!(
+            "`{text}` is no number of microseconds from 1000 on"
+        )),
+    }
+}
+
+/// 2 to 262144, or 0 for the usual.
 pub(super) fn shares(text: &str) -> Result<u64, String> {
     let number = text.parse().map_err(|_| format!("`{text}` is no number"))?;
-    if (2..=262_144).contains(&number) {
+    if number == 0 || (2..=262_144).contains(&number) {
         Ok(number)
     } else {
         Err("shares go from 2 to 262144; 1024 is usual".to_owned())
@@ -401,7 +412,8 @@ mod tests {
                 period: 100_000
             })
         );
-        assert!(cpus("0").is_err() && cpus("100000").is_err() && cpus("two").is_err());
+        assert_eq!(cpus("0").map(|it| it.quota), Ok(0));
+        assert!(cpus("0.001").is_err() && cpus("100000").is_err() && cpus("two").is_err());
         for good in ["0", "0-3", "0,2-3"] {
             assert!(cpu_list(good).is_ok(), "{good}");
         }

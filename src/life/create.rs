@@ -12,7 +12,7 @@ use super::{images, prepare, stack, volumes};
 use crate::container::events::{self, Event};
 use crate::container::port::Published;
 use crate::container::{Claim, ContainerId, Files, Places, Record, names};
-use crate::kernel::file::{Lasting, replace};
+use crate::kernel::file::{Lasting, existing, replace};
 use crate::kernel::process;
 use crate::plan::ports::Ports;
 use crate::plan::{self, RunPlan, RunRequest};
@@ -91,8 +91,10 @@ pub fn save_request(dir: &Path, request: &RunRequest) -> Result<()> {
 /// What was asked for when the container in `dir` was made.
 pub fn read_request(dir: &Path) -> Result<RunRequest> {
     let path = Files::of(dir.to_owned()).request();
-    let bytes = fs::read(&path).with_context(|| format!("read {}", path.display()))?;
-    serde_json::from_slice(&bytes).with_context(|| format!("read {}", path.display()))
+    let about = || format!("read {}", path.display());
+    let bytes = existing(fs::read(&path)).with_context(about)?;
+    let bytes = bytes.context("the container has been removed")?;
+    serde_json::from_slice(&bytes).with_context(about)
 }
 
 /// The record of a new container that has not been started.

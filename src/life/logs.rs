@@ -86,6 +86,12 @@ pub fn must_be_kept(places: &Places, record: &Record) -> Result<()> {
     Ok(())
 }
 
+/// Whether there can be nothing: it has ended, and had no monitor to keep what it wrote.
+pub fn was_given_to_its_caller(places: &Places, record: &Record) -> bool {
+    let logs = Files::of(places.container(&record.id)).logs();
+    record.ending.is_some() && !logs.exists()
+}
+
 /// The labels and variables of a container that its log is to be shown with, by name. A label comes before a
 /// variable of its name.
 pub fn details(places: &Places, record: &Record) -> Result<BTreeMap<String, String>> {

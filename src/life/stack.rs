@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use oci_spec::runtime::Spec;
 
 use crate::container::Files;
-use crate::kernel::file::gone;
+use crate::kernel::file::{existing, gone};
 use crate::plan::RunPlan;
 
 /// Makes upper, work and rootfs, the files for /etc, and writes the spec.
@@ -57,7 +57,8 @@ pub(super) fn write_config(plan: &RunPlan) -> Result<()> {
 pub(super) fn read_config(files: &Files) -> Result<Spec> {
     let config = files.config();
     let about = || format!("read {}", config.display());
-    let bytes = fs::read(&config).with_context(about)?;
+    let bytes = existing(fs::read(&config)).with_context(about)?;
+    let bytes = bytes.context("the container has been removed")?;
     serde_json::from_slice(&bytes).with_context(about)
 }
 
