@@ -218,3 +218,23 @@ fn a_store_of_a_newer_version_is_refused_and_not_touched() {
     std::fs::write(&version, format.to_string()).expect("write mybox.json");
     sandbox.mybox(["verify"]).run().ok();
 }
+
+/// ext4 keeps a file's attributes in one block.
+#[test]
+fn attributes_that_do_not_fit_are_not_taken_for_a_full_disk() {
+    let sandbox = Sandbox::new("attributes").with_layer_form("unpacked");
+    let disk = Disk::new(&sandbox, 32 * MIB);
+    let rootfs = Rootfs::empty()
+        .attribute("user.large", &[b'x'; 20_000])
+        .file("sub/large", "text");
+    let import = on(
+        &sandbox,
+        &disk.path().join("store"),
+        &["import", "-", "app"],
+    );
+    let failed = import.stdin(rootfs.tar()).run().code(1);
+    let said = failed
+        .says("sub/large: its extended attributes are more than")
+        .stderr();
+    assert!(!said.contains("disk is full"), "{said}");
+}

@@ -82,6 +82,14 @@ impl Rootfs {
         self
     }
 
+    /// An extended attribute of the next entry.
+    pub(crate) fn attribute(mut self, name: &str, value: &[u8]) -> Self {
+        let name = format!("SCHILY.xattr.{name}");
+        let appended = self.0.append_pax_extensions([(&*name, value)]);
+        appended.expect("append to an archive in memory");
+        self
+    }
+
     /// A symbolic link to `target`.
     pub(crate) fn symlink(self, path: &str, target: &str) -> Self {
         self.link(EntryType::Symlink, path, target)

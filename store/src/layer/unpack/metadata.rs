@@ -27,7 +27,7 @@ pub(super) fn apply(fd: BorrowedFd<'_>, entry: &Entry, stat: &Stat) -> Result<()
     }
     for (name, value) in kept_xattrs(entry) {
         rustix::fs::fsetxattr(fd, name, value, XattrFlags::empty())
-            .map_err(|errno| xattr_error(entry, name, errno))?;
+            .map_err(|errno| xattr_error(fd, entry, name, errno))?;
     }
     if entry.kind != Kind::Directory {
         rustix::fs::futimens(fd, &times(entry.mtime)).on_entry("set the time", &entry.name)?;
@@ -50,7 +50,7 @@ pub(super) fn apply_at(parent: BorrowedFd<'_>, name: &[u8], entry: &Entry) -> Re
         let mut path = format!("/proc/self/fd/{}/", parent.as_raw_fd()).into_bytes();
         path.extend_from_slice(name);
         rustix::fs::lsetxattr(path, attribute, value, XattrFlags::empty())
-            .map_err(|errno| xattr_error(entry, attribute, errno))?;
+            .map_err(|errno| xattr_error(parent, entry, attribute, errno))?;
     }
     rustix::fs::utimensat(parent, name, &times(entry.mtime), nofollow)
         .on_entry("set the time", &entry.name)
@@ -124,11 +124,22 @@ fn kept_xattrs(entry: &Entry) -> impl Iterator<Item = (&[u8], &[u8])> {
         .filter(|(name, _)| *name != DEFAULT_ACL && xattr::belongs_in_layer(name))
 }
 
-fn xattr_error(entry: &Entry, attribute: &[u8], errno: Errno) -> Error {
+fn xattr_error(on: BorrowedFd<'_>, entry: &Entry, attribute: &[u8], errno: Errno) -> Error {
+    if errno == Errno::NOSPC && has_room(on) {
+        let reason = "its extended attributes are more than this file system keeps for a file";
+        return Error::bad_entry(&entry.name, reason);
+    }
     let object = format!("{} (attribute {})", show(&entry.name), show(attribute));
     Error::EntryIo {
         entry: object,
         operation: "set an extended attribute",
         source: errno.into(),
     }
+}
+
+/// Whether a file system has room for whatever attributes a file may have: what does not fit beside the
+/// others of its file has the same errno as a full disk (xattr(7), "Filesystem differences").
+fn has_room(on: BorrowedFd<'_>) -> bool {
+    const MUCH: u64 = 1 << 20;
+    rustix::fs::fstatvfs(on).is_ok_and(|it| it.f_bfree.saturating_mul(it.f_frsize) >= MUCH)
 }
