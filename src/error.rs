@@ -9,6 +9,8 @@
 
 use std::io::Write;
 
+use crate::net::bridge;
+
 /// A name that neither a container nor an image has.
 #[derive(Debug, thiserror::Error)]
 #[error("no such container or image: {0}")]
@@ -112,6 +114,11 @@ fn hint_for(error: &anyhow::Error) -> Option<String> {
             && let Some(hint) = registry_hint(registry)
         {
             return Some(hint);
+        }
+        if let Some(bridge::Error::Damaged { bridge, .. }) = cause.downcast_ref() {
+            return Some(format!(
+                "`mybox network rm {bridge}` removes the bridge with its record, the next run makes both anew"
+            ));
         }
         if let Some(kernel) = cause.downcast_ref::<crate::kernel::Error>()
             && let Some(hint) = kernel_hint(kernel)

@@ -441,6 +441,33 @@ fn a_network_is_removed_though_its_firewall_is_gone() {
 }
 
 #[test]
+fn a_network_whose_record_is_damaged_is_removed_and_made_anew() {
+    let (private, sandbox) = alone("damaged");
+    let before = HostState::of(private.host());
+    let record = format!("networks/{}.json", sandbox.bridge());
+    let record = sandbox.root().join(record);
+    let removal = format!("`mybox network rm {}`", sandbox.bridge());
+    for prepare in ["true", "ip link delete $0"] {
+        drop(sandbox.probe(&[], &["echo"]).run().ok());
+        on_host(&sandbox, &prepare.replace("$0", sandbox.bridge()));
+        std::fs::write(&record, "{").expect("damage the record");
+        let refused = sandbox.probe(&[], &["echo"]).run().code(125);
+        drop(refused.says(&record.display().to_string()).says(&removal));
+        drop(
+            sandbox
+                .mybox(["network", "ls"])
+                .run()
+                .code(1)
+                .says(&removal),
+        );
+        let remove = ["network", "rm", sandbox.bridge()];
+        drop(sandbox.mybox(remove).run().ok());
+        assert!(!record.exists());
+        HostState::of(private.host()).assert_same_as(&before);
+    }
+}
+
+#[test]
 fn rules_of_others_are_left_alone() {
     let (private, sandbox) = alone("others");
     on_host(

@@ -41,6 +41,16 @@ pub enum Error {
     /// Every private range is in use.
     #[error("the host uses every private IPv4 range; none is left for the bridge")]
     NoRange,
+    /// What is remembered of a bridge makes no sense any more.
+    #[error("the record {} of the bridge `{bridge}` is damaged", path.display())]
+    Damaged {
+        /// The bridge.
+        bridge: String,
+        /// The remembered network's file.
+        path: PathBuf,
+        /// What its parser says.
+        source: serde_json::Error,
+    },
     /// The remembered network could not be read or written.
     #[error("{operation} {}", path.display())]
     File {
@@ -117,14 +127,19 @@ pub fn ensure(netlink: &mut Netlink, wanted: &Wanted<'_>) -> Result<Ready, Error
 }
 
 /// Removes bridge, firewall elements and what is remembered; with the last bridge the table, and
-/// forwarding if mybox switched it on. `false` if there was nothing.
+/// forwarding if mybox switched it on. `false` if there was nothing. If what is remembered is damaged, the
+/// bridge itself tells its range.
 pub fn remove(wanted: &Wanted<'_>) -> Result<bool, Error> {
     let _lock = namespace::lock_network()?;
     let mut netlink = Netlink::open()?;
     let link = netlink.link(wanted.bridge)?;
-    let network = remembered(wanted.file)?;
+    let (is_remembered, range) = match remembered(wanted.file) {
+        Ok(network) => (network.is_some(), network.map(|network| network.subnet)),
+        Err(Error::Damaged { .. }) => (true, range_of(&mut netlink, link.as_ref())?),
+        Err(error) => return Err(error),
+    };
     if let Some(link) = &link {
-        check_owner(link, network.is_some(), wanted)?;
+        check_owner(link, is_remembered, wanted)?;
         // No container is on it, but the kernel may still be about to remove the last one's port.
         for port in netlink
             .ports(link)?
@@ -135,10 +150,10 @@ pub fn remove(wanted: &Wanted<'_>) -> Result<bool, Error> {
         }
         netlink.remove_link(wanted.bridge)?;
     }
-    if let Some(network) = &network {
+    if is_remembered {
         // Each step finds its part or finds it gone: somebody may have flushed the firewall, or a
         // removal was killed half-way. What tells of the rest goes last.
-        kernel::nft::apply(&nat::removal(wanted.bridge, network.subnet)?)?;
+        kernel::nft::apply(&nat::removal(wanted.bridge, range)?)?;
         kernel::nft::apply(&forward::removal(wanted.bridge)?)?;
         if !nat::has_bridges()? {
             switch_off_forwarding(wanted.file)?;
@@ -147,7 +162,18 @@ pub fn remove(wanted: &Wanted<'_>) -> Result<bool, Error> {
         forget(&forwarding_marker(wanted.file))?;
         forget(wanted.file)?;
     }
-    Ok(link.is_some() || network.is_some())
+    Ok(link.is_some() || is_remembered)
+}
+
+/// The range that a bridge has by its address; `None` if it is not there.
+fn range_of(
+    netlink: &mut Netlink,
+    link: Option<&kernel::netlink::Link>,
+) -> Result<Option<Subnet>, Error> {
+    let addresses = netlink.addresses()?.into_iter();
+    let own = addresses.filter(|(index, _)| link.is_some_and(|link| link.index == *index));
+    let mut ranges = own.map(|(_, address)| Subnet::containing(address.ip, address.prefix));
+    Ok(ranges.next())
 }
 
 fn as_it_should_be(netlink: &mut Netlink, wanted: &Wanted<'_>) -> Result<Option<Ready>, Error> {
@@ -192,7 +218,7 @@ fn set_up(netlink: &mut Netlink, wanted: &Wanted<'_>) -> Result<Ready, Error> {
             before.subnet, wanted.bridge, network.subnet
         ));
         // While the file still tells what was in the table for the range that is given up.
-        kernel::nft::apply(&nat::removal(wanted.bridge, before.subnet)?)?;
+        kernel::nft::apply(&nat::removal(wanted.bridge, Some(before.subnet))?)?;
     }
     // A container with name servers of its own takes the resolver from no other.
     let network = Network {
@@ -410,8 +436,12 @@ pub fn remembered(file: &Path) -> Result<Option<Network>, Error> {
     let Some(bytes) = existing(fs::read(file)).map_err(file_error("read", file))? else {
         return Ok(None);
     };
-    let network = serde_json::from_slice(&bytes).map_err(io::Error::from);
-    Ok(Some(network.map_err(file_error("read", file))?))
+    let damaged = |source| Error::Damaged {
+        bridge: file.file_stem().unwrap_or_default().display().to_string(),
+        path: file.to_owned(),
+        source,
+    };
+    serde_json::from_slice(&bytes).map(Some).map_err(damaged)
 }
 
 fn remember(file: &Path, network: &Network) -> Result<(), Error> {

@@ -56,18 +56,23 @@ pub fn script(bridge: &str, subnet: Subnet, resolver: Option<Ipv4Addr>, guard: b
 }
 
 /// The script that takes a bridge out of the table, whichever of its elements are there: deleting
-/// what is not there is an error, so they are added first.
-pub fn removal(bridge: &str, subnet: Subnet) -> Result<String> {
+/// what is not there is an error, so they are added first. Without its range, which nobody may know any
+/// more, that stays.
+pub fn removal(bridge: &str, subnet: Option<Subnet>) -> Result<String> {
     let mut script = String::from(RULES);
-    for element in [
-        format!("bridges {{ \"{bridge}\" }}"),
-        format!("networks {{ {subnet} }}"),
-    ] {
+    let range = subnet.map(|subnet| format!("networks {{ {subnet} }}"));
+    for element in [format!("bridges {{ \"{bridge}\" }}")]
+        .into_iter()
+        .chain(range)
+    {
         script.push_str(&format!(
             "add element ip mybox {element}\ndelete element ip mybox {element}\n"
         ));
     }
-    Ok(script + &resolver_removal(subnet)?)
+    if let Some(subnet) = subnet {
+        script.push_str(&resolver_removal(subnet)?);
+    }
+    Ok(script)
 }
 
 /// The script that takes a gateway's resolver out of the map, empty if it has none. Which one it is
