@@ -64,7 +64,7 @@ pub(super) fn run(places: &Places, arguments: Arguments) -> Result<u8, Failure> 
         platforms: match arguments.platform {
             Some(platform) => Platforms::One(platform),
             None if arguments.all_platforms => Platforms::All,
-            None => Platforms::One(Platform::host()),
+            None => Platforms::Own,
         },
         jobs: arguments.jobs.into(),
         registry: arguments.trust.options(progress::Display::notes(&display)),

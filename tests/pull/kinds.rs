@@ -157,6 +157,20 @@ fn of_an_index_comes_the_platform_that_is_asked_for_and_no_other() {
 }
 
 #[test]
+fn an_image_of_one_platform_is_not_taken_for_one_of_another() {
+    let (sandbox, registry) = (Sandbox::new("pull"), FakeRegistry::start());
+    let image = TestImage::for_platform("arm64/v8", [Rootfs::empty().file("x", "arm64")]);
+    registry.add("app:latest", &image);
+    let pull_for = |flags: &[&str]| pull(&sandbox, &registry, "app").args(flags).run();
+    let refused = pull_for(&["--platform", "linux/amd64"]).code(1);
+    drop(refused.says("no image for linux/amd64: it is for linux/arm64/v8 alone"));
+    assert_nothing_published(&sandbox);
+    for taken in [&["--platform", "linux/arm64"][..], &[]] {
+        assert_eq!(pull_for(taken).ok().line(), image.digest());
+    }
+}
+
+#[test]
 fn an_index_without_platforms_and_a_refusal_without_a_scheme_are_said_to_be_that() {
     let (sandbox, registry) = (Sandbox::new("pull"), FakeRegistry::start());
     let index = index_of(&[]);

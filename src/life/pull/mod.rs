@@ -43,6 +43,8 @@ pub struct PullRequest {
 /// Which images of an index are wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Platforms {
+    /// The one that suits this machine best; an image of one platform alone, whatever that is.
+    Own,
     /// The one that suits this platform best.
     One(Platform),
     /// Every one, and the index itself.
@@ -178,7 +180,7 @@ pub fn pull_for_run(
     }
     let request = PullRequest {
         name: name.to_owned(),
-        platforms: Platforms::One(platform.clone().unwrap_or_else(Platform::host)),
+        platforms: platform.clone().map_or(Platforms::Own, Platforms::One),
         jobs: JOBS,
         registry,
     };

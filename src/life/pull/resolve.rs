@@ -95,7 +95,12 @@ impl Asking<'_> {
     ) -> Result<Resolved> {
         let digest = first.digest;
         let (root, chosen_from) = match platforms {
-            Platforms::One(platform) => self.one(first, platform)?,
+            Platforms::Own => self.one(first, &Platform::host())?,
+            Platforms::One(platform) => {
+                let one = self.one(first, platform)?;
+                self.must_suit(platform)?;
+                one
+            }
             Platforms::All => (self.all(first, 0)?, None),
         };
         Ok(Resolved {
@@ -130,6 +135,19 @@ impl Asking<'_> {
             }
         }
         bail!("manifest {first_digest}: more than {DEEPEST} indexes within one another")
+    }
+
+    /// Fails if the image is for another platform than was asked for. One that does not say what it is for
+    /// may be for any.
+    fn must_suit(&self, asked: &Platform) -> Result<()> {
+        for image in &self.images {
+            let platform = image.config.platform();
+            let says = !platform.architecture.is_empty();
+            if says && asked.choose([&platform].into_iter()).is_none() {
+                bail!("there is no image for {asked}: it is for {platform} alone");
+            }
+        }
+        Ok(())
     }
 
     /// Takes everything that a manifest or index leads to.
