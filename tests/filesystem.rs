@@ -8,6 +8,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 use tar::EntryType;
 
+use crate::harness::registry::{FakeRegistry, TestImage};
 use crate::harness::{Cmd, Rootfs, Sandbox};
 
 /// What a command says in a container of `tiny` with these flags.
@@ -722,4 +723,28 @@ fn links_of_the_image_never_lead_a_mount_out_of_its_root() {
     );
     let left = std::fs::read_dir(&outside).expect("the directory").count();
     assert_eq!(left, 0, "nothing was made on the host");
+}
+
+#[test]
+fn what_is_deleted_in_a_directory_that_is_new_is_not_listed() {
+    for form in ["unpacked", "indexed"] {
+        let sandbox = Sandbox::new(&format!("whiteouts-{form}")).with_layer_form(form);
+        let above = Rootfs::empty()
+            .dir("new", 0o755)
+            .file("new/.wh.gone", "")
+            .file("new/there", "")
+            .file("new/opaque/.wh..wh..opq", "")
+            .file("new/opaque/.wh.gone", "");
+        let image = TestImage::new([Rootfs::tiny().busybox(), above]);
+        let registry = FakeRegistry::start();
+        registry.add("app:1", &image);
+        let name = registry.reference("app:1");
+        let run = ["run", "--rm", "--network", "none", "--quiet"];
+        let list = [&*name, "ls", "-R", "/new"];
+        let listed = sandbox.mybox(run).args(list).run().ok().stdout();
+        assert_eq!(listed, "/new:\nopaque\nthere\n\n/new/opaque:\n", "{form}");
+        sandbox.mybox(["verify"]).run().ok();
+        let said = sandbox.mybox(["layers", &name]).run().ok().stdout();
+        assert!(!said.contains("gone"), "{said}");
+    }
 }

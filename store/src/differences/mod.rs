@@ -29,6 +29,8 @@ pub use upper::Changes;
 
 /// Says that a directory hides what lower layers have in it.
 const OPAQUE: &[u8] = b"trusted.overlay.opaque";
+/// Says that a directory of an unpacked layer has whiteouts.
+const ORIGIN: &[u8] = b"trusted.overlay.origin";
 
 /// What a layer does.
 #[derive(Debug)]
@@ -250,6 +252,7 @@ impl Merged {
         }
         let is_directory = node.inode.kind == Kind::Directory;
         let xattrs = &mut node.inode.xattrs;
+        xattrs.retain(|(name, _)| name[..] != *ORIGIN);
         let attributes = xattrs.len();
         xattrs.retain(|(name, _)| name[..] != *OPAQUE);
         let opaque = xattrs.len() < attributes;

@@ -121,7 +121,8 @@ fn xattrs(at: &Path) -> BTreeMap<Vec<u8>, Option<Vec<u8>>> {
     names.truncate(length);
     let names = names
         .split(|byte| *byte == 0)
-        .filter(|name| !name.is_empty());
+        // Only in trees the kernel has to be told that there are whiteouts.
+        .filter(|name| !name.is_empty() && *name != b"trusted.overlay.origin");
     names
         .map(|name| {
             let value = super::xattr(at, std::ffi::OsStr::from_bytes(name).to_str().unwrap());

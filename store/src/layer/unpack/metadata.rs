@@ -13,6 +13,7 @@ use crate::xattr;
 
 pub(super) const DEFAULT_ACL: &[u8] = b"system.posix_acl_default";
 const OPAQUE: &str = "trusted.overlay.opaque";
+const ORIGIN: &str = "trusted.overlay.origin";
 
 /// Applies what an entry says to an open file or directory, as far as it is not so already. A
 /// directory's times are not among it: they are set when nothing more is made in it.
@@ -88,6 +89,17 @@ pub(super) fn strip_xattrs(fd: BorrowedFd<'_>, entry: &Entry) -> Result<()> {
 /// Hides what the layers below have in this directory.
 pub(super) fn set_opaque(fd: BorrowedFd<'_>, entry: &[u8]) -> Result<()> {
     rustix::fs::fsetxattr(fd, OPAQUE, b"y", XattrFlags::empty()).on_entry("mark as opaque", entry)
+}
+
+/// Says that a directory has whiteouts. Where no other layer has that directory the kernel would else
+/// list them: it looks for them where layers are merged, and in what says that it was copied up (Linux
+/// 4.15, fs/overlayfs/inode.c, ovl_get_inode). An empty value is "from where, nobody knows".
+pub(super) fn set_has_whiteouts(fd: BorrowedFd<'_>, entry: &[u8]) -> Result<()> {
+    match rustix::fs::fsetxattr(fd, ORIGIN, b"", XattrFlags::empty()) {
+        // They are whiteouts all the same.
+        Err(Errno::NOTSUP) => Ok(()),
+        result => result.on_entry("mark as one with whiteouts", entry),
+    }
 }
 
 pub(super) fn set_default_acl(fd: BorrowedFd<'_>, path: &[u8], value: &[u8]) -> Result<()> {

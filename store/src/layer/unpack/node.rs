@@ -109,7 +109,12 @@ impl Tree {
             _ => rustix::fs::mknodat(parent, name, kind, Mode::empty(), device),
         })?;
         let (parent, name) = split(path);
-        metadata::apply_at(self.directory(parent)?.fd(), name, entry)
+        let is_used = self.ground() == Ground::Used;
+        let parent = self.directory(parent)?.fd();
+        if kind == FileType::CharacterDevice && device == 0 && !is_used {
+            metadata::set_has_whiteouts(parent, &entry.name)?;
+        }
+        metadata::apply_at(parent, name, entry)
     }
 
     /// Makes a directory, or describes one anew that is there.
@@ -206,6 +211,8 @@ impl Tree {
         if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
             return Err(Error::bad_entry(path, "a hardlink to a directory"));
         }
+        let is_device = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice;
+        let is_whiteout = is_device && stat.st_rdev == 0 && self.ground() == Ground::New;
         let directory = self.directory(parent)?;
         match rustix::fs::linkat(
             &source,
@@ -214,6 +221,10 @@ impl Tree {
             name,
             AtFlags::empty(),
         ) {
+            Ok(()) if is_whiteout => {
+                metadata::set_has_whiteouts(directory.fd(), path)?;
+                Ok(Linked::Yes)
+            }
             Ok(()) => Ok(Linked::Yes),
             Err(Errno::NOENT) => Ok(Linked::NoTarget),
             Err(Errno::EXIST) => {
@@ -234,7 +245,10 @@ impl Tree {
         let kind = FileType::CharacterDevice;
         match rustix::fs::mknodat(parent, name, kind, Mode::empty(), 0) {
             Err(Errno::EXIST) => {}
-            result => return result.on_entry("create", &entry.name),
+            result => {
+                result.on_entry("create", &entry.name)?;
+                return metadata::set_has_whiteouts(parent, &entry.name);
+            }
         }
         if Self::found(parent, name).on_entry("stat", &entry.name)? == Some(Found::Directory) {
             let fd = dir::open(parent, name).on_entry("open", &entry.name)?;

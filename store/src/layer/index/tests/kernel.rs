@@ -4,7 +4,6 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
@@ -15,7 +14,7 @@ use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
 use super::tars;
 use super::trees::{random, written};
 use crate::dir;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::layer::content::Contents;
 use crate::layer::index::build::build;
 use crate::layer::index::read::read_file;
@@ -118,23 +117,16 @@ pub(super) fn mount(index: &Path, devices: &[&Path]) -> OwnedFd {
 fn listing(root: &OwnedFd) -> Vec<Entry> {
     let mut walk = Walk::new(root.try_clone().unwrap(), Contents::default());
     let mut entries = Vec::new();
-    loop {
-        let mut entry = match walk.next() {
-            // overlayfs lists the whiteouts in directories that only one layer has, and denies them.
-            Err(Error::EntryIo { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-                continue;
+    while let Some(mut entry) = walk.next().unwrap() {
+        if let What::Inode(inode) = &mut entry.what {
+            // Only in trees the kernel has to be told that there are whiteouts.
+            let is_told = |name: &[u8]| name == b"trusted.overlay.origin";
+            inode.xattrs.retain(|(name, _)| !is_told(name));
+            if inode.kind == WHITEOUT {
+                // An unpacked one is of the time it was unpacked, and of its directory's group if that
+                // has the setgid bit.
+                (inode.mtime, inode.gid) = (Time::default(), 0);
             }
-            entry => match entry.unwrap() {
-                Some(entry) => entry,
-                None => break,
-            },
-        };
-        if let What::Inode(inode) = &mut entry.what
-            && inode.kind == WHITEOUT
-        {
-            // An unpacked one is of the time it was unpacked, and of its directory's group if that
-            // has the setgid bit.
-            (inode.mtime, inode.gid) = (Time::default(), 0);
         }
         entries.push(entry);
     }
