@@ -61,7 +61,10 @@ const RULES: &[Rule] = &[
     ("registry", &["mybox_store"]),
     ("net", &["container", "kernel"]),
     ("container", &["kernel", "mybox_store"]),
-    ("error", &["registry", "kernel", "mybox_store"]),
+    (
+        "error",
+        &["registry", "net::bridge", "kernel", "mybox_store"],
+    ),
     ("kernel", &[]),
 ];
 
