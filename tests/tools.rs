@@ -144,16 +144,21 @@ fn info_counts_containers_images_and_layers() {
 #[test]
 fn info_says_what_stands_in_the_way() {
     let sandbox = Sandbox::new("warnings");
+    // Beside the binary under test, wherever that lies.
+    let place = sandbox.scratch().join("memory");
+    std::fs::create_dir(&place).expect("a place to mount on");
     let info = |path: &str| {
-        let root = ["--root", path, "--run-root", "/tmp/run"];
-        let script = "mount -t tmpfs none /tmp && mkdir /tmp/lower /tmp/upper /tmp/work /tmp/over && \
-                      mount -t overlay -o lowerdir=/tmp/lower,upperdir=/tmp/upper,workdir=/tmp/work \
-                      none /tmp/over && exec \"$@\"";
+        let at = |name: &str| place.join(name).display().to_string();
+        let root = ["--root", &at(path), "--run-root", &at("run")];
         let mybox = sandbox.mybox(root).args(["info"]);
-        mybox.through(["unshare", "--mount", "sh", "-c", script, "sh"])
+        let script = "mount -t tmpfs none \"$PWD\" && cd \"$PWD\" && mkdir lower upper work over && \
+                      mount -t overlay -o lowerdir=lower,upperdir=upper,workdir=work none over && \
+                      exec \"$@\"";
+        let script = format!("cd {} && {script}", place.display());
+        mybox.through(["unshare", "--mount", "sh", "-c", &script, "sh"])
     };
-    drop(info("/tmp/store").run().ok().says("is on tmpfs"));
-    drop(info("/tmp/over/store").run().ok().says("is on overlayfs"));
+    drop(info("store").run().ok().says("is on tmpfs"));
+    drop(info("over/store").run().ok().says("is on overlayfs"));
     let without_nft = |words: &[&str]| {
         // Debian's, and where mybox looks when PATH has none.
         let script = "mount -t tmpfs none /usr/sbin && exec \"$@\"";

@@ -36,9 +36,12 @@ impl Held {
     }
 
     /// Lets the kernel have back the memory that it caches the blob in, which was flushed: for one that
-    /// nobody is about to read.
+    /// nobody is about to read. One with another name is a layer's tar, which will be.
     pub fn leave_cache(&self) -> io::Result<()> {
-        Ok(rustix::fs::fadvise(&self.0, 0, None, Advice::DontNeed)?)
+        if rustix::fs::fstat(&self.0)?.st_nlink == 1 {
+            rustix::fs::fadvise(&self.0, 0, None, Advice::DontNeed)?;
+        }
+        Ok(())
     }
 
     /// The blob's bytes, from the beginning. Nobody has checked them since they were stored.

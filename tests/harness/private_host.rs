@@ -97,6 +97,8 @@ impl PrivateHost {
         };
         for (pid, address) in [(&inner, ADDRESS), (&outer, OUTSIDE)] {
             ip(pid, &format!("address add {address}/24 dev eth0"));
+            // An address that the kernel makes by itself comes a moment later, and is no change of mybox's.
+            ip(pid, "link set eth0 addrgenmode none");
             ip(pid, "link set eth0 up");
         }
         ip(&inner, &format!("route add default via {OUTSIDE}"));
