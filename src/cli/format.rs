@@ -61,6 +61,15 @@ impl Format {
             Self::Lines(template) | Self::Table(template) => template.mentions(name),
         }
     }
+
+    /// Whether this field may be seen in what it shows.
+    pub(super) fn may_show(&self, name: &str) -> bool {
+        match self {
+            Self::Usual => false,
+            Self::Json => true,
+            Self::Lines(template) | Self::Table(template) => template.may_show(name),
+        }
+    }
 }
 
 /// `--format` of what is not a row of a table, where `json` is all of it on a line.

@@ -121,10 +121,13 @@ pub(super) fn run(places: &Places, arguments: &Arguments) -> Result<u8, Failure>
         if arguments.size {
             usual.push("Size");
         }
+        // A file more to be read for each.
+        let shows_requested = format
+            .is_some_and(|format| ["Mounts", "Networks"].iter().any(|it| format.may_show(it)));
         let rows = rows.iter().zip(sizes);
         let row = |(row, size): (&Container, String)| {
             let mut fields = fields(row, whole, &size);
-            if format.is_some() {
+            if shows_requested {
                 add_requested(places, row, &mut fields);
             }
             fields

@@ -184,7 +184,7 @@ impl Record {
     }
 
     /// Changes what the record says, as it says it now: several processes do. The answer is what it says
-    /// then; `None` if the container has no record, or no more.
+    /// then; `None` if the container has no record, or no more. What says the same is not written again.
     pub fn change(dir: &Path, change: impl FnOnce(Self) -> Self) -> io::Result<Option<Self>> {
         let Some(_lock) = Self::lock(dir)? else {
             return Ok(None);
@@ -192,8 +192,10 @@ impl Record {
         let Some(record) = Self::read(dir)? else {
             return Ok(None);
         };
-        let changed = change(record);
-        changed.write(dir)?;
+        let changed = change(record.clone());
+        if changed != record {
+            changed.write(dir)?;
+        }
         Ok(Some(changed))
     }
 

@@ -13,6 +13,7 @@ use crate::init::{self, Birth, ImageTree, Joins, Task};
 use crate::kernel::namespace;
 use crate::kernel::netlink::{Netlink, VethPair};
 use crate::kernel::overlay::Lower;
+use crate::kernel::poll::{self, AT_ONCE};
 use crate::kernel::process::{self, Child, Held, OpenFiles, Side, SingleThreaded};
 use crate::kernel::signal::Signals;
 use crate::kernel::socket::{self, End};
@@ -253,18 +254,8 @@ fn child_first(child: Child, channel: &End, error: anyhow::Error) -> RunFailed {
 
 /// What the child has said already, if it was why it failed.
 fn poll_failed(channel: &End) -> Option<protocol::Failed> {
-    use rustix::event::{PollFd, PollFlags, Timespec, poll};
-    let fd = channel.as_fd();
-    let mut set = [PollFd::new(&fd, PollFlags::IN)];
-    poll(
-        &mut set,
-        Some(&Timespec {
-            tv_sec: 0,
-            tv_nsec: 0,
-        }),
-    )
-    .ok()
-    .filter(|ready| *ready > 0)?;
+    let ready = poll::wait(&[channel.as_fd()], &[], Some(&AT_ONCE)).ok()?;
+    ready.contains(&true).then_some(())?;
     match protocol::receive(channel).ok()?? {
         (protocol::FromChild::Failed(failed), _) => Some(failed),
         _ => None,

@@ -2,17 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::Timespec;
 use rustix::fs::inotify;
 
 use super::create::read_request;
 use super::stack;
 use crate::container::find::{self, State};
 use crate::container::{ContainerId, Files, Places, Record};
+use crate::kernel::poll;
 
 /// How often it is asked whether the container runs still, when nothing is written.
 const LOOK: Timespec = Timespec {
@@ -50,17 +51,10 @@ impl Growth {
 
     /// Waits for one of these too; which of them have something.
     pub(super) fn wait_with(&self, others: &[BorrowedFd<'_>]) -> Result<Vec<bool>> {
-        let mut set = vec![PollFd::new(&self.watch, PollFlags::IN)];
-        let others = others.iter();
-        set.extend(others.map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)));
-        match poll(&mut set, Some(&LOOK)) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(errno) => return Err(errno).context("poll"),
-        }
-        let ready = set[1..].iter().map(|it| !it.revents().is_empty());
-        let ready = ready.collect();
+        let readable = [&[self.watch.as_fd()], others].concat();
+        let mut ready = poll::wait(&readable, &[], Some(&LOOK))?;
         self.forget_events()?;
-        Ok(ready)
+        Ok(ready.split_off(1))
     }
 
     fn forget_events(&self) -> Result<()> {

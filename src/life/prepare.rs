@@ -2,13 +2,13 @@
 //! under the run root, the name, the address. The claim comes first, so that whoever finds it
 //! without its supervisor gives back the rest.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use mybox_store::Stack;
 use oci_spec::runtime::Capabilities;
 
 use super::teardown::{self, Seen};
 use super::{joined, network, rights};
-use crate::container::{Claim, ContainerId, Files, Places, Record, names};
+use crate::container::{Claim, ContainerId, Files, Places, names};
 use crate::kernel::cgroup::{Group, Hierarchy, Host};
 use crate::kernel::namespace;
 use crate::net::bridge::Ready;
@@ -48,25 +48,12 @@ impl Who {
             Self::Claimed(claim, name) => return Ok((claim, Some(name))),
         };
         if let Some(name) = name {
-            let claim = teardown::claim_ended(places, &id)?;
-            still_there(places, claim, &name).map(|claim| (claim, Some(name)))
+            let claim = teardown::claim_there(places, &id, &name)?;
+            Ok((claim, Some(name)))
         } else {
             let claim = Claim::new(places, &id)
                 .with_context(|| format!("claim {}", places.live_container(&id).display()))?;
             Ok((claim, None))
-        }
-    }
-}
-
-/// Who had it before may have been removing it.
-fn still_there(places: &Places, claim: Claim, name: &str) -> Result<Claim> {
-    let record = Record::read(&places.container(claim.id())).context("read the container's record");
-    match record {
-        Ok(Some(_)) => Ok(claim),
-        gone => {
-            claim.release().context("release the container's claim")?;
-            gone?;
-            bail!("container {name} has been removed")
         }
     }
 }

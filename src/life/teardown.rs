@@ -6,7 +6,7 @@ use std::fs;
 use std::io;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 
 use super::{mounts, network, now, volumes};
 use crate::container::events::{self, Event};
@@ -227,7 +227,21 @@ pub(super) fn claim_ended(places: &Places, id: &ContainerId) -> Result<Claim> {
     claim.with_context(|| format!("container {} is in use by another mybox", id.short()))
 }
 
-/// The same; `None` if another mybox still has it at that time.
+/// The same, of one that must be there still: who had the claim before may have been removing it.
+pub(super) fn claim_there(places: &Places, id: &ContainerId, name: &str) -> Result<Claim> {
+    let claim = claim_ended(places, id)?;
+    let record = Record::read(&places.container(id)).context("read the container's record");
+    match record {
+        Ok(Some(_)) => Ok(claim),
+        gone => {
+            claim.release().context("release the container's claim")?;
+            gone?;
+            bail!("container {name} has been removed")
+        }
+    }
+}
+
+/// The same as [`claim_ended`]; `None` if another mybox still has it at that time.
 fn claim_by(places: &Places, id: &ContainerId, deadline: Instant) -> Result<Option<Claim>> {
     loop {
         match Claim::new(places, id) {

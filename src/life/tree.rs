@@ -109,20 +109,11 @@ fn with_mounted<T>(
     record: &Record,
     act: impl FnOnce(&Root, &Files) -> Result<T>,
 ) -> Result<T> {
-    let claim = teardown::claim_ended(places, &record.id)?;
-    let done = still_there(places, record).and_then(|()| mounted(places, store, record, act));
+    let claim = teardown::claim_there(places, &record.id, &record.name)?;
+    let done = mounted(places, store, record, act);
     let released = claim.release().context("release the container's claim");
     let done = done?;
     released.map(|()| done)
-}
-
-/// Whoever had it before may have removed it.
-fn still_there(places: &Places, record: &Record) -> Result<()> {
-    let found =
-        Record::read(&places.container(&record.id)).context("read the container's record")?;
-    found
-        .map(drop)
-        .with_context(|| format!("no such container: {}", record.name))
 }
 
 fn mounted<T>(

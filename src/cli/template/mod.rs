@@ -39,6 +39,12 @@ impl Template {
         parse::has_operand(&self.nodes, &|operand| operand.names(name))
     }
 
+    /// Whether such a field may be seen: by its name, or with the whole object.
+    pub(super) fn may_show(&self, name: &str) -> bool {
+        let shows = |operand: &parse::Operand| operand.names(name) || operand.is_whole();
+        parse::has_operand(&self.nodes, &shows)
+    }
+
     /// Whether that is the object itself, as JSON.
     pub(super) fn is_json(&self) -> bool {
         parse::is_json_of_all(&self.nodes)

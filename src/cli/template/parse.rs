@@ -63,6 +63,11 @@ impl Operand {
         !self.fields.is_empty()
     }
 
+    /// Whether it is whatever `.` or a variable stands for, with all its fields.
+    pub(super) fn is_whole(&self) -> bool {
+        matches!(self.base, Base::Dot | Base::Variable(_)) && self.fields.is_empty()
+    }
+
     /// Whether it is a field of this name, or the name itself.
     pub(super) fn names(&self, name: &str) -> bool {
         let is_name = matches!(&self.base, Base::Literal(Value::String(text)) if text == name);

@@ -1,11 +1,13 @@
 //! Whether a container is started again, and after how long.
 
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use anyhow::Result;
+use rustix::event::Timespec;
 
 use crate::container::{Claim, Ending, Record, RestartPolicy};
+use crate::kernel::poll;
 use crate::kernel::signal::Signals;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -55,11 +57,7 @@ pub(super) fn wait(signals: &Signals, claim: &Claim, pause: Duration) -> Result<
         if Instant::now() >= until {
             return Ok(true);
         }
-        let mut set = [PollFd::new(signals, PollFlags::IN)];
-        match poll(&mut set, Some(&LOOK)) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(errno) => return Err(errno).context("poll"),
-        }
+        poll::wait(&[signals.as_fd()], &[], Some(&LOOK))?;
         while let Some(number) = signals.next()? {
             if [libc::SIGTERM, libc::SIGINT].contains(&number) {
                 return Ok(false);

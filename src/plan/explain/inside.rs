@@ -284,23 +284,13 @@ impl Script {
             let path = name.replace('.', "/");
             self.line(format!("echo {} > \"$R/proc/sys/{path}\"", quoted(value)));
         }
-        let paths: Vec<&str> = linux
-            .readonly_paths()
-            .iter()
-            .flatten()
-            .map(String::as_str)
-            .collect();
+        let paths = linux.readonly_paths().as_deref().unwrap_or_default();
         self.line(format!("for path in {}; do", paths.join(" ")));
         self.line("    [ -e \"$R$path\" ] || continue");
         self.line("    mount --bind \"$R$path\" \"$R$path\"");
         self.line("    mount -o remount,bind,ro,nosuid,nodev,noexec \"$R$path\"");
         self.line("done");
-        let paths: Vec<&str> = linux
-            .masked_paths()
-            .iter()
-            .flatten()
-            .map(String::as_str)
-            .collect();
+        let paths = linux.masked_paths().as_deref().unwrap_or_default();
         self.line(format!("for path in {}; do", paths.join(" ")));
         self.line("    [ -e \"$R$path\" ] || continue");
         self.line("    if [ -d \"$R$path\" ]; then");
