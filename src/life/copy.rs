@@ -7,7 +7,7 @@
 //! in it leads to the host, and none that it makes while it is being copied.
 
 use std::ffi::OsStr;
-use std::io::{Read, Write};
+use std::io::{BufReader, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
@@ -290,7 +290,7 @@ fn unpack(
         directory: directory.as_os_str().as_bytes(),
         owner,
     };
-    Ok(unpack_onto(archive, own, &onto)?)
+    Ok(unpack_onto(BufReader::new(archive), own, &onto)?)
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {

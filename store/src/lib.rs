@@ -45,6 +45,7 @@ mod layout;
 mod lock;
 mod object;
 mod names;
+mod read;
 
 mod archive;
 mod compression;

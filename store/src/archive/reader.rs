@@ -3,13 +3,14 @@
 //! What headers ask for is bounded before anything is allocated: [`LONGEST_RECORDS`] of PAX
 //! records, [`LONGEST_LONG_NAME`] of a GNU name, [`sparse::MOST_SEGMENTS`] of a sparse map.
 
-use std::io::Read;
+use std::io::BufRead;
 
 use super::header::BadNumber;
 use super::pax::Pax;
 use super::sparse::{self, MapText, Segment, SparseMap};
 use super::{BLOCK, Header, LONGEST_NAME};
 use crate::error::{Error, Result};
+use crate::read;
 use crate::time::Time;
 
 const LONGEST_RECORDS: u64 = 1 << 20;
@@ -76,7 +77,7 @@ pub(crate) struct Reader<R> {
     global: Pax,
 }
 
-impl<R: Read> Reader<R> {
+impl<R: BufRead> Reader<R> {
     pub(crate) fn new(source: R) -> Self {
         Self {
             source,
@@ -396,24 +397,21 @@ impl<R: Read> Reader<R> {
 
     /// Skips to the next header. Padding may be missing at the end of the archive.
     fn skip_entry(&mut self) -> Result<()> {
-        let mut buffer = [0; 16 << 10];
-        while self.read_data(&mut buffer)? > 0 {}
-        let padding = usize::try_from(self.padding).expect("less than a block");
-        self.padding = 0;
-        self.fill(&mut buffer[..padding])?;
+        let data = std::mem::take(&mut self.data);
+        if self.skip(data)? < data {
+            return Err(self.truncated());
+        }
+        let padding = std::mem::take(&mut self.padding);
+        self.skip(padding)?;
         self.entry.clear();
         Ok(())
     }
 
     /// Reads until the buffer is full or the archive ends.
     fn fill(&mut self, buffer: &mut [u8]) -> Result<usize> {
-        let mut filled = 0;
-        while filled < buffer.len() {
-            match self.read(&mut buffer[filled..])? {
-                0 => break,
-                read => filled += read,
-            }
-        }
+        let filled = read::fill(&mut self.source, buffer)
+            .map_err(|error| Error::io("read", "the archive", error))?;
+        self.position += filled as u64;
         Ok(filled)
     }
 
@@ -428,6 +426,26 @@ impl<R: Read> Reader<R> {
                 Err(error) => return Err(Error::io("read", "the archive", error)),
             }
         }
+    }
+
+    /// Passes over bytes that nobody looks at, without copying them; how many there were.
+    fn skip(&mut self, length: u64) -> Result<u64> {
+        let mut left = length;
+        while left > 0 {
+            let piece = match self.source.fill_buf() {
+                Ok(piece) => piece.len(),
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(Error::io("read", "the archive", error)),
+            };
+            if piece == 0 {
+                break;
+            }
+            let skipped = usize::try_from(left).map_or(piece, |left| left.min(piece));
+            self.source.consume(skipped);
+            self.position += skipped as u64;
+            left -= skipped as u64;
+        }
+        Ok(length - left)
     }
 
     fn truncated(&self) -> Error {

@@ -10,6 +10,7 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::rc::Rc;
 
 use crate::error::{Error, Result};
+use crate::read::fill;
 use sniff::Format;
 
 /// zstd: 32 MiB, what levels up to 19 (8 MiB) and --ultra -20 (32 MiB) use.
@@ -155,20 +156,6 @@ impl<R: BufRead> Read for Gzip<R> {
         }
         Ok(0)
     }
-}
-
-/// Reads until the buffer is full or the stream ends.
-fn fill(reader: &mut dyn Read, buffer: &mut [u8]) -> io::Result<usize> {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match reader.read(&mut buffer[filled..]) {
-            Ok(0) => break,
-            Ok(read) => filled += read,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(filled)
 }
 
 fn decompress_error(name: &str, format: Format, source: io::Error) -> Error {

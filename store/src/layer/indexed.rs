@@ -79,7 +79,7 @@ pub(super) fn lay_down(
 }
 
 /// Reads the whole tar, with what follows the archive's end.
-pub(crate) fn build_all(mut tar: impl Read, progress: &mut dyn FnMut(Step)) -> Result<Built> {
+pub(crate) fn build_all(mut tar: impl BufRead, progress: &mut dyn FnMut(Step)) -> Result<Built> {
     let built = build::build(&mut tar, &mut |entries, bytes| {
         progress(Step::Unpacking { entries, bytes });
     })?;
@@ -182,6 +182,7 @@ impl<'a> Kept<'a> {
         }
     }
 
+    /// Writes the source's next piece.
     fn write(&mut self) -> io::Result<()> {
         let piece = self.source.fill_buf()?;
         self.ahead = piece.len();
@@ -198,14 +199,22 @@ impl<'a> Kept<'a> {
 
 impl Read for Kept<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.fill_buf()?.read(buffer)?;
+        self.consume(read);
+        Ok(read)
+    }
+}
+
+impl BufRead for Kept<'_> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
         if self.ahead == 0 {
             self.write()?;
         }
-        let read = self.source.fill_buf()?[..self.ahead]
-            .as_ref()
-            .read(buffer)?;
-        self.source.consume(read);
-        self.ahead -= read;
-        Ok(read)
+        Ok(&self.source.fill_buf()?[..self.ahead])
+    }
+
+    fn consume(&mut self, amount: usize) {
+        self.source.consume(amount);
+        self.ahead -= amount;
     }
 }

@@ -11,6 +11,7 @@ use crate::archive::sparse::{MOST_SEGMENTS, Segment, SparseMap};
 use crate::archive::{Entry, writer};
 use crate::error::{Context, Error, Result};
 use crate::import::{Progress, Warning};
+use crate::read::fill;
 
 /// Zeros count as a hole from here on, in files at least this long.
 const HOLE: usize = 64 << 10;
@@ -170,7 +171,7 @@ impl<'a> Tar<'a> {
                 Err(errno) => return Err(Error::entry_io(path, "seek in", errno)),
             };
             rustix::fs::seek(&*file, SeekFrom::Start(at)).on_entry("seek in", path)?;
-            let read = read_full(file, &mut self.buffer).on_entry("read", path)?;
+            let read = fill(file, &mut self.buffer).on_entry("read", path)?;
             if read == 0 {
                 return Err(changed(path));
             }
@@ -209,15 +210,4 @@ impl<'a> Tar<'a> {
             real_size: size,
         }))
     }
-}
-
-fn read_full(file: &mut File, buffer: &mut [u8]) -> std::io::Result<usize> {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match file.read(&mut buffer[filled..])? {
-            0 => break,
-            read => filled += read,
-        }
-    }
-    Ok(filled)
 }

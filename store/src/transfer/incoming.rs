@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags};
@@ -128,7 +128,7 @@ impl Files {
     /// Copies the current entry's data to a file of its own.
     fn store(
         &self,
-        reader: &mut Reader<impl Read>,
+        reader: &mut Reader<impl BufRead>,
         buffer: &mut [u8],
         name: &[u8],
     ) -> Result<Incoming> {

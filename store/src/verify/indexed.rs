@@ -2,7 +2,7 @@
 //! anew from the tar, while that is read.
 
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 
@@ -77,7 +77,7 @@ fn read_tar(
     let mut file = tar;
     file.rewind().on("rewind", object)?;
     let mut hashing = Hashing {
-        source: io::BufReader::with_capacity(READ_BUFFER, tar),
+        source: BufReader::with_capacity(READ_BUFFER, tar),
         hasher: Hasher::default(),
         bytes: 0,
     };
@@ -107,19 +107,30 @@ fn read_tar(
 
 const READ_BUFFER: usize = 256 << 10;
 
-/// A reader that hashes what goes through it.
-struct Hashing<R> {
-    source: R,
+/// A reader that hashes what goes through it, read or passed over.
+struct Hashing<'a> {
+    source: BufReader<&'a File>,
     hasher: Hasher,
     bytes: u64,
 }
 
-impl<R: Read> Read for Hashing<R> {
+impl Read for Hashing<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.source.read(buffer)?;
-        self.hasher.update(&buffer[..read]);
-        self.bytes += read as u64;
+        let read = self.fill_buf()?.read(buffer)?;
+        self.consume(read);
         Ok(read)
+    }
+}
+
+impl BufRead for Hashing<'_> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        self.source.fill_buf()
+    }
+
+    fn consume(&mut self, amount: usize) {
+        self.hasher.update(&self.source.buffer()[..amount]);
+        self.bytes += amount as u64;
+        self.source.consume(amount);
     }
 }
 

@@ -17,7 +17,7 @@ mod node;
 mod tree;
 
 use std::collections::BTreeMap;
-use std::io::Read;
+use std::io::BufRead;
 use std::os::fd::OwnedFd;
 
 use crate::archive::{Entry, Kind, Reader};
@@ -46,7 +46,7 @@ pub(crate) struct Summary {
 /// Unpacks an uncompressed tar into an empty directory. `progress` gets entries and bytes of the
 /// archive so far.
 pub(crate) fn unpack(
-    source: impl Read,
+    source: impl BufRead,
     root: OwnedFd,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Summary> {
@@ -87,7 +87,7 @@ pub struct Onto<'a> {
 /// leads out of `root`, whatever they do. What has the name of a file is replaced; directories stay with
 /// what is in them, and get mode, owner, time and attributes of the archive, but for the one it is unpacked
 /// in. A name with `.wh.` is a name.
-pub fn unpack_onto(source: impl Read, root: OwnedFd, onto: &Onto<'_>) -> Result<()> {
+pub fn unpack_onto(source: impl BufRead, root: OwnedFd, onto: &Onto<'_>) -> Result<()> {
     let mut unpacker = Unpacker::new(source, Tree::used(root));
     // It may have `..`: the kernel knows where that leads.
     let mut below = name::components(onto.directory);
@@ -165,7 +165,7 @@ impl Late {
     }
 }
 
-impl<R: Read> Unpacker<R> {
+impl<R: BufRead> Unpacker<R> {
     fn new(source: R, tree: Tree) -> Self {
         Self {
             reader: Reader::new(source),

@@ -1,7 +1,7 @@
 //! Making what entries describe: directories, files, links, devices, whiteouts.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::BufRead;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 
@@ -17,7 +17,7 @@ use crate::error::{Context, Error, Result};
 use crate::layer::content::ContentHasher;
 use crate::layer::name::{clean, split};
 
-impl<R: Read> Unpacker<R> {
+impl<R: BufRead> Unpacker<R> {
     pub(super) fn file(&mut self, path: &[u8], entry: &Entry) -> Result<()> {
         let file = File::from(self.tree.create_file(path, entry)?);
         let mut hasher = ContentHasher::default();

@@ -8,7 +8,7 @@ mod inode;
 mod links;
 mod paths;
 
-use std::io::Read;
+use std::io::BufRead;
 
 use super::tree::{Device, Extent, FileData, Kind, Node, NodeId, OPAQUE, Tree};
 use crate::archive::{self, Entry, Reader};
@@ -42,7 +42,7 @@ pub(crate) struct Built {
 ///
 /// The tree's one device is the tar; its length is what was read of it, and whoever knows that more
 /// follows the archive's end sets it.
-pub(crate) fn build(source: impl Read, progress: &mut dyn FnMut(u64, u64)) -> Result<Built> {
+pub(crate) fn build(source: impl BufRead, progress: &mut dyn FnMut(u64, u64)) -> Result<Built> {
     let mut reader = Reader::new(source);
     let mut builder = Builder::default();
     let (mut entries, mut size, mut newest, mut told) = (0, 0_u64, None, 0);

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::io::BufReader;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
@@ -59,7 +60,7 @@ impl Layer {
 
     pub(super) fn index(&self) -> Result<()> {
         let tar = File::open(self.tar()).unwrap();
-        let mut tree = build(&tar, &mut |_, _| ())?.tree;
+        let mut tree = build(BufReader::new(&tar), &mut |_, _| ())?.tree;
         tree.devices[0].length = tar.metadata().unwrap().len();
         let mut index = File::create(self.erofs()).unwrap();
         write(&tree, &Tar(&tar), &mut index)
@@ -68,7 +69,7 @@ impl Layer {
     pub(super) fn unpack(&self) -> Result<()> {
         std::fs::create_dir(self.unpacked()).unwrap();
         let tar = File::open(self.tar()).unwrap();
-        unpack(tar, self.root(), &mut |_, _| ()).map(drop)
+        unpack(BufReader::new(tar), self.root(), &mut |_, _| ()).map(drop)
     }
 
     fn root(&self) -> OwnedFd {
