@@ -255,6 +255,27 @@ fn an_index_keeps_the_platforms_that_are_there() {
     assert_eq!(platforms, [Platform::host()]);
 }
 
+#[test]
+fn indexes_that_share_images_are_loaded_under_all_their_names() {
+    let scratch = Scratch::new();
+    let layout = Layout(scratch.store.root());
+    let host = layout.image(&Platform::host().to_string(), &[tar("host")]);
+    let other = layout.image("linux/s390x", &[tar("other")]);
+    let both = layout.index(&[host.clone(), other]);
+    for name in ["multi:1", "multi:2"] {
+        layout.enter(both.clone(), name);
+    }
+    layout.enter(layout.index(&[host]), "multi:3");
+    let names = ["multi:1", "multi:2", "multi:3"];
+    let archive = save(&scratch.store, &names, ArchiveFormat::Oci);
+    let target = Scratch::new();
+    loads(&target.store, &archive);
+    for name in names {
+        let found = target.store.find(name).unwrap().manifest;
+        assert_eq!(found, scratch.store.find(name).unwrap().manifest, "{name}");
+    }
+}
+
 /// A legacy archive of docker's: directories for layers, links between them.
 fn legacy(layer: &[u8], config: &Value, link: &str) -> Archive {
     let config_text = config.to_string();

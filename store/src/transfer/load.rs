@@ -1,7 +1,7 @@
 //! `load`: images out of an archive. The archive is read whole before anything of it is believed;
 //! then layers are laid down, blobs published, and the index names all images in one step, or none.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::io::Read;
 
 use super::incoming::{Files, Incoming};
@@ -186,7 +186,8 @@ struct Planner<'a> {
     store: &'a Store,
     files: &'a Files,
     plan: Plan,
-    seen: HashSet<Digest>,
+    /// Whether what indexes name is there. Several may name the same.
+    children: HashMap<Digest, bool>,
 }
 
 impl<'a> Planner<'a> {
@@ -195,7 +196,7 @@ impl<'a> Planner<'a> {
             store,
             files,
             plan: Plan::default(),
-            seen: HashSet::new(),
+            children: HashMap::new(),
         }
     }
 
@@ -262,13 +263,11 @@ impl<'a> Planner<'a> {
                 Ok(Some(manifest.config.digest))
             }
             Ok(Document::Index(index)) => {
-                let mut ids = Vec::new();
+                let mut is_any_there = false;
                 for child in &index.manifests {
-                    if self.seen.insert(child.digest) {
-                        ids.extend(self.document(child, depth + 1)?);
-                    }
+                    is_any_there |= self.child(child, depth + 1)?;
                 }
-                if ids.is_empty() {
+                if !is_any_there {
                     let reason = format!("it has none of the images of the index {digest}");
                     return Err(self.files.refuse(reason));
                 }
@@ -287,6 +286,16 @@ impl<'a> Planner<'a> {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// What an index names, once however many do; whether it is there.
+    fn child(&mut self, descriptor: &Descriptor, depth: usize) -> Result<bool> {
+        if let Some(is_there) = self.children.get(&descriptor.digest) {
+            return Ok(*is_there);
+        }
+        let is_there = self.document(descriptor, depth)?.is_some();
+        self.children.insert(descriptor.digest, is_there);
+        Ok(is_there)
     }
 
     /// A document's bytes, from the archive or the store.
