@@ -99,6 +99,9 @@ fn hint_for(error: &anyhow::Error) -> Option<String> {
                 Store::Damaged { .. } => "`mybox verify --repair` mends what can be mended",
                 Store::Ambiguous { .. } => "give more digits of the id",
                 Store::SeveralTags { .. } => "name one of the tags, or use --force",
+                Store::OnePlatform { .. } => {
+                    "remove that name, or use --force: all its platforms go"
+                }
                 Store::InUse { .. } => {
                     "remove the containers first (`mybox rm`), or use --force to take the name only"
                 }

@@ -818,6 +818,15 @@ fn of_a_name_for_several_platforms_this_machines_is_listed_and_with_all_every_on
     // The tag keeps the other platform's layer.
     sandbox.mybox(["gc"]).run().ok();
     assert_eq!(platforms(&["--all"]).len(), 2);
-    sandbox.mybox(["rmi", &reference]).run().ok();
+    // Nobody who names the other platform's expects this machine's to go.
+    let other = images[1].digest();
+    let refused = sandbox.mybox(["rmi", &other]).run().code(1);
+    let refused = refused.says(&format!("is one platform's of {reference}"));
+    drop(refused.says("hint: remove that name"));
+    assert_eq!(platforms(&["--all"]).len(), 2);
+    sandbox.mybox(["rmi", &images[0].digest()]).run().ok();
+    assert!(platforms(&["--all"]).is_empty());
+    sandbox.mybox(["pull", "-a", &reference]).run().ok();
+    sandbox.mybox(["rmi", "--force", &other]).run().ok();
     assert!(platforms(&["--all"]).is_empty());
 }

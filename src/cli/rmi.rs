@@ -10,7 +10,7 @@ use crate::error::Failure;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// Take names away even if the image has several or a container uses it
+    /// Take names away even if the image has several, is one platform of many or a container uses it
     #[arg(short, long)]
     force: bool,
     /// Images: names, ids, digests, or the beginnings of ids

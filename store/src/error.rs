@@ -174,6 +174,14 @@ pub enum Error {
         /// Its references, canonical.
         references: Vec<String>,
     },
+    /// An image named by its id cannot be removed since its name is that of other platforms' too.
+    #[error("image {} is one platform's of {reference}, which has others too", image.short())]
+    OnePlatform {
+        /// The image id.
+        image: Digest,
+        /// The name, canonical.
+        reference: String,
+    },
     /// An image that containers are made of.
     #[error("image {} is used by {}", image.short(), containers.join(", "))]
     InUse {

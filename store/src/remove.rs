@@ -14,6 +14,7 @@ use crate::index::LockedIndex;
 use crate::layout::Store;
 use crate::needs::Root;
 use crate::object::{Condemned, Object, Verdict};
+use crate::platform::Platform;
 use crate::reference::Reference;
 use crate::survey::{self, Uses};
 
@@ -42,7 +43,8 @@ struct Target {
 
 impl Store {
     /// Removes a name, and with its last name an image. Named by id or digest, an image goes with
-    /// its only name; with several that takes `force`. An image that containers use stays:
+    /// its only name; with several that takes `force`, as does a name that means other platforms'
+    /// images. An image that containers use stays:
     /// refused, or with `force` only untagged.
     pub fn remove(&self, name: &str, force: bool, uses: Uses<'_>) -> Result<Removed> {
         let mut locked = self.lock_index()?;
@@ -51,7 +53,7 @@ impl Store {
             return Err(damage);
         }
         let catalog = self.catalog_of(&locked.index)?;
-        let target = target(&catalog.roots, &meant, name, force)?;
+        let target = target(&catalog, &meant, name, force)?;
         let (going, staying): (Vec<&Root>, Vec<&Root>) = catalog
             .roots
             .iter()
@@ -168,15 +170,14 @@ pub(crate) fn parts(blobs: &[Digest], layers: &[DiffId]) -> impl Iterator<Item =
 
 /// What is taken away: the name that was given, or all names of all entries that lead to the image
 /// where the image itself was named.
-fn target(roots: &[Root], meant: &Meant, name: &str, force: bool) -> Result<Target> {
+fn target(catalog: &Catalog, meant: &Meant, name: &str, force: bool) -> Result<Target> {
     let root = &meant.root;
     let image = match (meant.manifest, &*root.manifests) {
         (Some(manifest), _) => root.id_of(manifest),
         (None, [only]) => only.manifest.config.digest,
         (None, _) => root.digest(),
     };
-    let canonical = name.parse::<Reference>().ok().map(|name| name.to_string());
-    if let Some(canonical) = canonical.filter(|name| root.names.contains(name)) {
+    if let Some(canonical) = own_name(root, name) {
         let last = root.names.len() == 1;
         return Ok(Target {
             untag: vec![(root.digest(), vec![canonical])],
@@ -185,26 +186,50 @@ fn target(roots: &[Root], meant: &Meant, name: &str, force: bool) -> Result<Targ
         });
     }
     let leads_there = |one: &&Root| {
-        one.digest() == root.digest()
-            || meant.manifest.is_some_and(|manifest| {
-                let mut manifests = one.manifests.iter();
-                manifests.any(|found| found.descriptor.digest == manifest)
-            })
+        let of = |manifest| one.manifests().any(|found| found == manifest);
+        one.digest() == root.digest() || meant.manifest.is_some_and(of)
     };
-    let untag: Vec<(Digest, Vec<String>)> = roots
+    let losing: Vec<&Root> = catalog.roots.iter().filter(leads_there).collect();
+    let untag: Vec<(Digest, Vec<String>)> = losing
         .iter()
-        .filter(leads_there)
         .map(|one| (one.digest(), one.names.clone()))
         .collect();
     let references: Vec<String> = untag.iter().flat_map(|(_, names)| names.clone()).collect();
     if references.len() > 1 && !force {
         return Err(Error::SeveralTags { image, references });
     }
+    if let (Some(manifest), [reference], false) = (meant.manifest, &*references, force)
+        && losing
+            .iter()
+            .any(|one| means_another(one, manifest, catalog))
+    {
+        let reference = reference.clone();
+        return Err(Error::OnePlatform { image, reference });
+    }
     Ok(Target {
         going: untag.iter().map(|(digest, _)| *digest).collect(),
         untag,
         image,
     })
+}
+
+/// Whether a root's names mean other images than this one of it: those are not to go with it unasked.
+/// That which the names mean on this machine stands for all.
+fn means_another(root: &Root, manifest: Digest, catalog: &Catalog) -> bool {
+    if root.names.is_empty() || root.manifests.len() < 2 {
+        return false;
+    }
+    let of = |manifest| catalog.images.iter().find(|one| one.manifest == manifest);
+    let images: Vec<&Image> = root.manifests().filter_map(of).collect();
+    let chosen = Platform::host().choose(images.iter().map(|image| &image.platform));
+    chosen.is_none_or(|chosen| images[chosen].manifest != manifest)
+}
+
+/// One of the root's names that this is, as it is written there: with a digest that is without the tag.
+fn own_name(root: &Root, name: &str) -> Option<String> {
+    let name: Reference = name.parse().ok()?;
+    let ways = [name.to_string(), name.without_redundant_tag().to_string()];
+    ways.into_iter().find(|way| root.names.contains(way))
 }
 
 /// Manifests, with their image ids, that are in some root that goes and in none that stays.

@@ -198,6 +198,14 @@ fn an_image_that_was_pulled_by_its_digest_has_that_and_no_tag() {
     let found = sandbox.mybox(["inspect", &digest]).run().ok().stdout_json();
     assert_eq!(found[0]["RepoTags"], json!([registry.reference("app:1")]));
     assert_eq!(found[0]["RepoDigests"], json!([digest]));
+    // What it was pulled by is a name of its own, and goes by that, whatever tag stands in it.
+    let removed = sandbox
+        .mybox(["rmi", &digest.replace("app@", "app:1@")])
+        .run()
+        .ok();
+    assert!(removed.stdout().contains("Untagged"));
+    let name = registry.reference("app:1");
+    sandbox.mybox(["inspect", &name]).run().ok();
 }
 
 #[test]
