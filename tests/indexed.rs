@@ -394,6 +394,12 @@ fn an_image_of_several_layers_is_one_mount() {
     for name in ["of-0", "of-19", "data"] {
         assert!(inside(&sandbox, &other, name).exists(), "{name}");
     }
+    // The merged index is not counted as a layer.
+    let df = sandbox.mybox(["df", "--json"]).run().ok().stdout_json();
+    assert_eq!(
+        (&df["layers"]["total"], &df["layers"]["active"]),
+        (&21.into(), &21.into())
+    );
     end(one);
     end(other);
 }

@@ -186,8 +186,10 @@ fn document(survey: &Survey, plan: &GcPlan, containers: &[ContainerRow]) -> Docu
                     0
                 }
             };
-            kind.total += 1;
-            kind.active += usize::from(active.contains(object));
+            // A merged index is of layers that are counted.
+            let counts = !matches!(object, Object::Merged(_));
+            kind.total += usize::from(counts);
+            kind.active += usize::from(counts && active.contains(object));
             kind.bytes += measured.bytes;
             kind.shared_bytes += bytes(&shared);
             kind.reclaimable_bytes += bytes(&doomed);
