@@ -11,7 +11,7 @@ use rustix::fs::{Advice, Mode, OFlags};
 
 use crate::digest::Digest;
 use crate::error::{Context, Error, Result};
-use crate::ingest::Temporary;
+use crate::ingest::{self, Temporary};
 use crate::layer::source::Place;
 use crate::layout::Store;
 use crate::{dir, lock};
@@ -155,6 +155,7 @@ impl Store {
     pub(crate) fn replace_blob(&self, file: Temporary<File>, digest: Digest) -> Result<()> {
         let path = || self.blob_path(digest);
         file.flush().on("flush", path)?;
+        ingest::clear_of_directory(self.ingest(), self.blobs(), &digest.hex()).on("clear", path)?;
         file.publish(self.blobs(), &digest.hex())
             .on("publish", path)
             .map(drop)

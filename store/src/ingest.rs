@@ -215,6 +215,19 @@ pub(crate) fn discard<T: AsFd>(
     }
 }
 
+/// Takes a directory away that has a file's name, which no file can replace.
+pub(crate) fn clear_of_directory(
+    ingest: BorrowedFd<'_>,
+    parent: BorrowedFd<'_>,
+    name: &str,
+) -> Result<(), Errno> {
+    match dir::open(parent, name) {
+        Ok(directory) => discard(ingest, parent, name, directory).map(drop),
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(()),
+        Err(errno) => Err(errno),
+    }
+}
+
 /// Removes what dead processes left: one listing of `ingest/`, and work only for what is in it.
 pub(crate) fn sweep(ingest: BorrowedFd<'_>) -> Result<(), Errno> {
     dir::each_name(ingest, |name, _| {

@@ -13,7 +13,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use rustix::fs::{AtFlags, Mode, OFlags, Stat, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
+use rustix::fs::{
+    AtFlags, FileType, Mode, OFlags, Stat, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT,
+};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
@@ -101,7 +103,7 @@ pub(crate) struct Condemned {
 )]
 enum Nameless {
     File(OwnedFd),
-    Layer(Temporary<OwnedFd>),
+    Directory(Temporary<OwnedFd>),
 }
 
 /// Ends them, the first ones first, on all processors: the kernel has every page of them that it
@@ -123,6 +125,11 @@ fn forget(nameless: Vec<Nameless>) {
         }
         work();
     });
+}
+
+fn is_directory(fd: &OwnedFd) -> Result<bool, Errno> {
+    let stat = rustix::fs::fstat(fd)?;
+    Ok(FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
 }
 
 /// What came of condemning something.
@@ -198,10 +205,12 @@ impl Store {
         for one in condemned {
             let path = || self.path_of(one.object);
             let (parent, name) = self.place_of(one.object);
-            nameless.push(if let Object::Layer(_) = one.object {
-                layers = true;
-                let layer = ingest::discard(self.ingest(), parent, &name, one.lock);
-                Nameless::Layer(layer.on("remove", path)?)
+            let is_layer = matches!(one.object, Object::Layer(_));
+            layers |= is_layer;
+            // Whatever it is that has a file's name.
+            nameless.push(if is_layer || is_directory(&one.lock).on("stat", path)? {
+                let directory = ingest::discard(self.ingest(), parent, &name, one.lock);
+                Nameless::Directory(directory.on("remove", path)?)
             } else {
                 rustix::fs::unlinkat(parent, &*name, AtFlags::empty()).on("remove", path)?;
                 Nameless::File(one.lock)

@@ -6,7 +6,8 @@ use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use mybox_store::{
-    Digest, Image, ImportOptions, ImportSource, Part, Store, Verified, VerifyEvent, VerifyOptions,
+    Digest, Image, ImportOptions, ImportSource, LayerForm, Part, Store, Verified, VerifyEvent,
+    VerifyOptions,
 };
 use rustix::fs::{AtFlags, Timespec, Timestamps, XattrFlags};
 
@@ -524,6 +525,38 @@ fn the_blob_of_a_directory_that_was_imported_is_packed_again() {
     std::fs::remove_file(&blob).unwrap();
     assert_eq!(repair(store).verified.repaired, 1);
     assert_eq!(std::fs::read(&blob).unwrap(), good);
+}
+
+#[test]
+fn a_directory_in_a_blobs_place_is_found_like_any_damage_and_makes_way() {
+    let scratch = Scratch::with_layer_form(LayerForm::Indexed);
+    let image = scratch.import_as(&tar(), "one");
+    let store = &scratch.store;
+    let config = std::fs::read(blob(store, image.id)).unwrap();
+    let [layer, stray] = [image.layers[0].digest(), Digest::of(b"stray")];
+    for digest in [image.id, layer, stray] {
+        let path = blob(store, digest);
+        let _ = std::fs::remove_file(&path);
+        std::fs::create_dir(&path).unwrap();
+        std::fs::write(path.join("inside"), "").unwrap();
+    }
+    let damaged = [image.id, layer, stray].map(Part::Blob);
+    assert_eq!(verify(store).parts(), damaged.into());
+    let refetch = |wanted: &mybox_store::WantedBlob| {
+        assert_eq!(wanted.digest, image.id);
+        drop(store.put_document(&config)?);
+        Ok(())
+    };
+    let options = VerifyOptions {
+        repair: true,
+        refetch: Some(&refetch),
+        ..VerifyOptions::default()
+    };
+    let outcome = verify_with(store, &options);
+    let verified = outcome.verified;
+    assert_eq!((verified.repaired, verified.lost), (3, 0), "{outcome:#?}");
+    clean(store);
+    assert_eq!(scratch.leftovers().len(), 3 + 1);
 }
 
 #[test]

@@ -292,9 +292,12 @@ pub(super) fn damages(error: &Error) -> bool {
 }
 
 /// A disk that cannot read what it wrote (EIO), a filesystem that finds itself damaged (EUCLEAN,
-/// EBADMSG).
+/// EBADMSG), a directory where there was a file.
 pub(super) fn tells_of_damage(error: &io::Error) -> bool {
     use rustix::io::Errno;
     let errno = error.raw_os_error().map(Errno::from_raw_os_error);
-    matches!(errno, Some(Errno::IO | Errno::UCLEAN | Errno::BADMSG))
+    matches!(
+        errno,
+        Some(Errno::IO | Errno::UCLEAN | Errno::BADMSG | Errno::ISDIR)
+    )
 }

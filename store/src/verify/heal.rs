@@ -85,9 +85,10 @@ impl Healer<'_> {
 
     /// Who has it mounted keeps it; the next to stack the layers makes it again.
     fn merged(&self, chain: Digest) -> Result<Outcome> {
-        let removed =
-            rustix::fs::unlinkat(self.store.root_fd(), merged_name(chain), AtFlags::empty());
-        match removed {
+        let (root, name) = (self.store.root_fd(), merged_name(chain));
+        ingest::clear_of_directory(self.store.ingest(), root, &name)
+            .on("remove", || self.store.merged_path(chain))?;
+        match rustix::fs::unlinkat(root, name, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => {
                 Ok(Outcome::Healed("removed, it is made when it is needed"))
             }
@@ -355,9 +356,7 @@ impl<'a> SetAside<'a> {
         if !self.there {
             return Ok(());
         }
-        let name = aside_name(self.digest);
-        rustix::fs::unlinkat(self.store.ingest(), &*name, AtFlags::empty())
-            .on("remove the damaged", || self.store.blob_path(self.digest))
+        remove_aside(self.store, self.digest)
     }
 
     fn put_back(self) -> Result<()> {
@@ -375,12 +374,19 @@ fn aside_name(digest: Digest) -> String {
 /// Gives a blob its place back unless there is a new one.
 fn put_back(store: &Store, digest: Digest) -> Result<()> {
     let (name, flags) = (aside_name(digest), RenameFlags::NOREPLACE);
-    let path = || store.blob_path(digest);
     match rustix::fs::renameat_with(store.ingest(), &*name, store.blobs(), digest.hex(), flags) {
-        Err(Errno::EXIST) => rustix::fs::unlinkat(store.ingest(), &*name, AtFlags::empty())
-            .on("remove the damaged", path),
-        result => result.on("put back", path),
+        Err(Errno::EXIST) => remove_aside(store, digest),
+        result => result.on("put back", || store.blob_path(digest)),
     }
+}
+
+fn remove_aside(store: &Store, digest: Digest) -> Result<()> {
+    let name = aside_name(digest);
+    let removed = match rustix::fs::unlinkat(store.ingest(), &*name, AtFlags::empty()) {
+        Err(Errno::ISDIR) => ingest::clear_of_directory(store.ingest(), store.ingest(), &name),
+        removed => removed,
+    };
+    removed.on("remove the damaged", || store.blob_path(digest))
 }
 
 /// Puts back what a repair that was killed had moved aside.
