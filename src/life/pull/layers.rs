@@ -13,6 +13,7 @@ use mybox_store::{Arrival, DiffId, Digest, Held, HeldLayer, LayerStep, Partial, 
 use super::download::{Download, Downloaded, Flag};
 use super::resolve::Resolved;
 use super::{Event, Kept, LayerEvent, Watch};
+use crate::kernel::process::step_back;
 use crate::registry::{Client, Source};
 
 /// A blob that is wanted, and the layer that is to be made of it.
@@ -113,11 +114,17 @@ impl Fetcher<'_> {
         let outcome: Mutex<Result<Kept>> = Mutex::new(Ok(Kept::default()));
         let lock = || outcome.lock().unwrap_or_else(PoisonError::into_inner);
         let work = || {
+            let mut steps_back = false;
             while !stop.is_up() {
                 let place = next.fetch_add(1, Ordering::Relaxed);
                 let Some(&number) = order.get(place) else {
                     return;
                 };
+                // In the end it is the largest that is waited for: the others take the time it leaves.
+                if place > 0 && !steps_back {
+                    step_back();
+                    steps_back = true;
+                }
                 let task = &tasks[number];
                 let work = Work {
                     fetcher: self,
@@ -272,10 +279,6 @@ impl Work<'_> {
             match blob? {
                 Downloaded::Whole { blob, fetched } => {
                     let layer = unpacked.transpose()?;
-                    if layer.is_some() {
-                        // From now on it is read for a push only.
-                        blob.leave_cache().context("give up the cache of a blob")?;
-                    }
                     self.tell(LayerEvent::Done);
                     Ok(Fetched::Whole(Box::new(Arrived {
                         blob: Some(blob),
@@ -312,7 +315,8 @@ impl Work<'_> {
     }
 }
 
-fn join<T>(thread: ScopedJoinHandle<'_, T>) -> T {
+/// What a thread came to.
+pub(super) fn join<T>(thread: ScopedJoinHandle<'_, T>) -> T {
     thread
         .join()
         .unwrap_or_else(|panic| std::panic::resume_unwind(panic))

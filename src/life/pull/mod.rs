@@ -14,13 +14,15 @@ mod layers;
 mod refetch;
 mod resolve;
 
-use std::collections::HashSet;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::io;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use mybox_store::{DiffId, Digest, Held, HeldLayer, Image, Platform, Reference, Store};
 
 use crate::registry::{self, Client, Options};
+use layers::join;
 use resolve::Resolved;
 
 pub use refetch::{bring_back, refetch};
@@ -138,6 +140,15 @@ struct Kept {
     fetched: u64,
 }
 
+impl Kept {
+    /// From now on the layers' blobs are read for a push only.
+    fn leave_cache(&self) -> Result<()> {
+        let leave = |blob: &Held| blob.leave_cache();
+        let left = self.blobs.iter().try_for_each(leave);
+        left.context("give up the cache of the layers' blobs")
+    }
+}
+
 /// When `run` pulls its image.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PullPolicy {
@@ -251,7 +262,7 @@ pub fn pull(store: &Store, request: &PullRequest, watch: Watch<'_>) -> Result<Pu
     let kept = fetcher
         .fetch_all(&tasks, request.jobs)
         .inspect_err(|error| make_room_again(store, &tasks, error))?;
-    publish(store, resolved, kept)
+    publish(store, resolved, &kept)
 }
 
 /// What came of an image is kept for the next pull to go on with, but not on a disk that is full.
@@ -278,11 +289,11 @@ fn merge(store: &Store, image: &Image) {
     }
 }
 
-fn publish(store: &Store, resolved: Resolved, mut kept: Kept) -> Result<Pulled> {
-    let mut stored = HashSet::new();
+fn publish(store: &Store, resolved: Resolved, kept: &Kept) -> Result<Pulled> {
+    let mut stored = HashMap::new();
     for document in &resolved.documents {
-        if stored.insert(Digest::of(document)) {
-            kept.blobs.push(store.put_document(document)?);
+        if let Entry::Vacant(place) = stored.entry(Digest::of(document)) {
+            place.insert(store.put_document(document)?);
         }
     }
     let reference = resolved.reference.without_redundant_tag();
@@ -295,9 +306,13 @@ fn publish(store: &Store, resolved: Resolved, mut kept: Kept) -> Result<Pulled> 
         Err(mybox_store::Error::NoSuchImage { .. }) => None,
         Err(error) => return Err(error.into()),
     };
-    if let Some(image) = &image {
-        merge(store, image);
-    }
+    std::thread::scope(|scope| {
+        let leaving = scope.spawn(|| kept.leave_cache());
+        if let Some(image) = &image {
+            merge(store, image);
+        }
+        join(leaving)
+    })?;
     let after = image.as_ref().map(|image| image.manifest);
     Ok(Pulled {
         is_news: before.is_none() || before != after,

@@ -2,7 +2,7 @@
 //! the topmost counts, directories of one name are one, whiteouts and opaque directories have had
 //! their effect and are gone.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use super::tree::{Device, Kind, Node, NodeId, OPAQUE, Tree};
 
@@ -37,8 +37,8 @@ struct Over {
     tree: Tree,
     /// What the layer's own device numbers have to grow by: its index becomes an ordinary device.
     shift: u16,
-    /// Nodes that are laid already: they have several names.
-    laid: HashMap<NodeId, NodeId>,
+    /// For each node, what it is in the merged tree if it is laid already: it may have several names.
+    laid: Vec<Option<NodeId>>,
 }
 
 impl Merged {
@@ -47,9 +47,9 @@ impl Merged {
         self.devices.push(layer.index);
         self.devices.extend(layer.tree.devices.iter().cloned());
         let mut over = Over {
+            laid: vec![None; layer.tree.len()],
             tree: layer.tree,
             shift,
-            laid: HashMap::new(),
         };
         // Pairs of directories of which the upper one is laid over the lower one.
         let mut todo = vec![(NodeId::ROOT, NodeId::ROOT)];
@@ -94,8 +94,8 @@ impl Merged {
         todo: &mut Vec<(NodeId, NodeId)>,
     ) {
         // One more name of what is laid already, and no longer in the layer's tree.
-        if let Some(id) = over.laid.get(&child) {
-            children.insert(name, *id);
+        if let Some(id) = over.laid[child.index()] {
+            children.insert(name, id);
             return;
         }
         let node = over.tree.node(child);
@@ -110,7 +110,7 @@ impl Merged {
             todo.push((child, lower));
         } else {
             let id = self.tree.add(over.take(child));
-            over.laid.insert(child, id);
+            over.laid[child.index()] = Some(id);
             children.insert(name, id);
         }
     }
