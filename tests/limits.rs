@@ -56,6 +56,11 @@ fn swap_is_as_much_as_memory_unless_it_is_given_or_unlimited() {
         ("memory.memsw.limit_in_bytes", "9223372036854771712"),
         ("memory.swap.max", "max"),
     );
+    assert_limit(
+        &given(&["--memory-swap", "-1"]),
+        ("memory.memsw.limit_in_bytes", "9223372036854771712"),
+        ("memory.swap.max", "max"),
+    );
 }
 
 #[test]
@@ -158,6 +163,16 @@ fn a_quota_may_have_a_period_of_its_own() {
         ("cpu.cfs_quota_us", "20000"),
         ("cpu.max", "20000 100000"),
     );
+    for (flags, v1, v2) in [
+        (
+            ["--cpu-period=50000"],
+            ("cpu.cfs_period_us", "50000"),
+            "max 50000",
+        ),
+        (["--cpu-quota=-1"], ("cpu.cfs_quota_us", "-1"), "max 100000"),
+    ] {
+        assert_limit(&sandbox.report(&flags), v1, ("cpu.max", v2));
+    }
 }
 
 #[test]
@@ -209,10 +224,21 @@ fn the_container_runs_on_the_processors_of_its_set() {
     let absent = run(&sandbox, &["--cpuset-cpus", "4000"], &["echo"])
         .run()
         .code(125);
-    assert!(
-        absent.stderr().contains("cpuset.cpus"),
-        "{}",
-        absent.stderr()
+    drop(absent.says("cpuset.cpus to 4000: not all of these are there: available is 0"));
+    let create = [
+        "create",
+        "--network",
+        "none",
+        "--cpuset-cpus",
+        "900",
+        "tiny",
+    ];
+    drop(
+        sandbox
+            .mybox(create)
+            .run()
+            .code(1)
+            .says("cpuset.cpus to 900"),
     );
 }
 
@@ -431,7 +457,7 @@ fn values_that_mean_nothing_are_refused_with_the_flags_name() {
     let refused = |flags: &[&str]| run(&sandbox, flags, &["echo"]).run().code(125);
     drop(refused(&["--memory-swap", "1g"]).says("--memory-swap needs --memory"));
     drop(refused(&["--oom-kill-disable"]).says("--oom-kill-disable needs --memory"));
-    drop(refused(&["--cpu-period", "5000"]).says("--cpu-quota"));
+    drop(refused(&["--cpus", "1", "--cpu-period", "5000"]).says("--cpu-period"));
     drop(refused(&["--cpus", "1", "--cpu-quota", "5000"]).says("--cpu-quota"));
     drop(refused(&["-m", "64m", "--memory-reservation", "65m"]).says("--memory-reservation"));
     let less = ["-m", "64m", "--memory-swap", "32m"];

@@ -266,6 +266,24 @@ fn update_changes_the_limits_of_a_container_that_runs() {
     assert_eq!(limit(&groups, ["cpu.shares", "cpu.weight"]).len(), 3);
     drop(update(&["--pids-limit", "-1"]).ok());
     assert_eq!(limit(&groups, ["pids.max"; 2]), "max");
+    let cpu = || {
+        let v1 =
+            ["cpu.cfs_quota_us", "cpu.cfs_period_us"].map(|file| limit(&groups, [file, "cpu.max"]));
+        if v1[0] == v1[1] {
+            v1[0].clone()
+        } else {
+            v1.join(" ").replace("-1 ", "max ")
+        }
+    };
+    for (flags, quota) in [
+        (&["--cpu-quota", "20000"][..], "20000 100000"),
+        (&["--cpu-period", "50000"], "20000 50000"),
+        (&["--cpu-quota", "30000"], "30000 50000"),
+        (&["--cpu-quota", "-1"], "max 50000"),
+    ] {
+        drop(update(flags).ok());
+        assert_eq!(cpu(), quota, "{flags:?}");
+    }
     drop(update(&["--memory", "1m"]).code(1).says("at least 6m"));
     drop(update(&[]).code(1).says("nothing to change"));
     drop(

@@ -2,9 +2,10 @@
 
 use clap::Args;
 
-use super::values::{self, PidsLimit, USUAL_PERIOD};
+use super::values::{self, PidsLimit};
 use crate::kernel::cgroup::block_io::BlockIo;
 use crate::kernel::cgroup::{CpuQuota, Limits, Swap};
+use crate::life::update::Lifted;
 
 #[derive(Debug, Args)]
 pub(super) struct LimitArguments {
@@ -24,23 +25,23 @@ pub(super) struct LimitArguments {
     #[arg(long, value_name = "NUMBER", help_heading = "Limits")]
     #[arg(value_parser = values::cpus)]
     cpus: Option<CpuQuota>,
-    /// Microseconds of processor time in each period, at least 1000; 0: no limit
+    /// Microseconds of processor time in each period, at least 1000; -1: no limit
     #[arg(
         long,
         value_name = "NUMBER",
         help_heading = "Limits",
         conflicts_with = "cpus"
     )]
-    #[arg(value_parser = values::quota)]
-    cpu_quota: Option<u64>,
+    #[arg(allow_negative_numbers = true, value_parser = values::quota)]
+    cpu_quota: Option<i64>,
     /// Length of a period of --cpu-quota in microseconds, 1000 to 1000000 [default: 100000]
     #[arg(
         long,
         value_name = "NUMBER",
         help_heading = "Limits",
-        requires = "cpu_quota"
+        conflicts_with = "cpus"
     )]
-    #[arg(value_parser = clap::value_parser!(u64).range(1000..=1_000_000))]
+    #[arg(value_parser = values::period)]
     cpu_period: Option<u64>,
     /// Share of processor time under contention, 2 to 262144
     #[arg(short = 'c', long, value_name = "NUMBER", help_heading = "Limits")]
@@ -74,7 +75,7 @@ impl LimitArguments {
             swap,
             swap_is_explicit: swap.is_some(),
             memory_reservation: self.memory_reservation.filter(|bytes| *bytes > 0),
-            cpu: self.cpus.or(self.cpu_quota()).filter(|it| it.quota > 0),
+            cpu: self.cpu(),
             cpu_shares: self.cpu_shares.filter(|shares| *shares > 0),
             cpuset_cpus: self.cpuset_cpus.clone(),
             cpuset_mems: self.cpuset_mems.clone(),
@@ -87,15 +88,19 @@ impl LimitArguments {
         }
     }
 
-    fn cpu_quota(&self) -> Option<CpuQuota> {
-        self.cpu_quota.map(|quota| CpuQuota {
-            quota,
-            period: self.cpu_period.unwrap_or(USUAL_PERIOD),
-        })
+    fn cpu(&self) -> Option<CpuQuota> {
+        let asked = self.cpus.unwrap_or(CpuQuota {
+            quota: self.cpu_quota.filter(|it| *it > 0).map(i64::cast_unsigned),
+            period: self.cpu_period.filter(|period| *period > 0),
+        });
+        (asked != CpuQuota::default()).then_some(asked)
     }
 
-    /// Whether no limit of processes was asked for in so many words.
-    pub(super) fn unlimited_pids(&self) -> bool {
-        self.pids_limit.is_some_and(|limit| limit.0.is_none())
+    /// Of what no limit was asked for in so many words.
+    pub(super) fn lifted(&self) -> Lifted {
+        Lifted {
+            pids: self.pids_limit.is_some_and(|limit| limit.0.is_none()),
+            cpu: self.cpu_quota.is_some_and(|quota| quota < 0),
+        }
     }
 }

@@ -61,7 +61,7 @@ impl SharingArguments {
 pub(super) fn network_mode(text: &str) -> Result<NetworkMode, String> {
     match (text, container(text)) {
         (_, Some(name)) => Ok(NetworkMode::Container(name?)),
-        ("bridge", _) => Ok(NetworkMode::Bridge),
+        ("bridge" | "default", _) => Ok(NetworkMode::Bridge),
         ("host", _) => Ok(NetworkMode::Host),
         ("none", _) => Ok(NetworkMode::None),
         (other, _) => Err(format!(
@@ -141,4 +141,21 @@ fn container(text: &str) -> Option<Result<String, String>> {
     } else {
         Ok(name.to_owned())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dockers_default_network_is_the_bridge() {
+        for (text, mode) in [
+            ("bridge", NetworkMode::Bridge),
+            ("default", NetworkMode::Bridge),
+            ("host", NetworkMode::Host),
+        ] {
+            assert_eq!(network_mode(text), Ok(mode), "{text}");
+        }
+        assert!(network_mode("backend").is_err());
+    }
 }

@@ -35,7 +35,7 @@ pub(super) fn run(places: &Places, arguments: &Arguments) -> Result<u8, Failure>
 fn change(arguments: &Arguments) -> anyhow::Result<Change> {
     let change = Change {
         limits: arguments.limits.limits(),
-        unlimited_pids: arguments.limits.unlimited_pids(),
+        lifted: arguments.limits.lifted(),
         restart: arguments.restart,
     };
     if change.is_nothing() {

@@ -96,9 +96,6 @@ pub(super) fn swap(text: &str) -> Result<Swap, String> {
     }
 }
 
-/// The kernel's own period for quotas of processor time, in microseconds.
-pub(super) const USUAL_PERIOD: u64 = 100_000;
-
 /// `1.5` processors, in the kernel's usual periods. 0 is no quota, as Docker has it.
 pub(super) fn cpus(text: &str) -> Result<CpuQuota, String> {
     // The kernel's shortest quota is 1 ms.
@@ -112,20 +109,33 @@ pub(super) fn cpus(text: &str) -> Result<CpuQuota, String> {
             "{text} is out of range: this host has {LEAST} to {most} processors"
         ));
     }
+    if number == 0.0 {
+        return Ok(CpuQuota::default());
+    }
+    let period = CpuQuota::USUAL_PERIOD;
     Ok(CpuQuota {
-        quota: (number * USUAL_PERIOD as f64).round() as u64,
-        period: USUAL_PERIOD,
+        quota: Some((number * period as f64).round() as u64),
+        period: Some(period),
     })
 }
 
-/// 1000 or more, or 0 for none.
-pub(super) fn quota(text: &str) -> Result<u64, String> {
+/// 1000 or more, or less than 0 for no limit. 0 is none that was asked for, as Docker has it.
+pub(super) fn quota(text: &str) -> Result<i64, String> {
     match text.parse() {
-        Ok(0) => Ok(0),
-        Ok(quota) if quota >= 1000 => Ok(quota),
+        Ok(quota) if quota <= 0 || quota >= 1000 => Ok(quota),
         _ => Err(format!(
-            "`{text}` is no number of microseconds from 1000 on"
+            "`{text}` is no number of microseconds from 1000 on (-1: no limit)"
         )),
+    }
+}
+
+/// 1000 to 1000000, or 0 for the usual.
+pub(super) fn period(text: &str) -> Result<u64, String> {
+    let number = text.parse().map_err(|_| format!("`{text}` is no number"))?;
+    if number == 0 || (1000..=1_000_000).contains(&number) {
+        Ok(number)
+    } else {
+        Err("periods go from 1000 to 1000000 microseconds".to_owned())
     }
 }
 
@@ -408,11 +418,14 @@ mod tests {
         assert_eq!(
             cpus("0.5"),
             Ok(CpuQuota {
-                quota: 50_000,
-                period: 100_000
+                quota: Some(50_000),
+                period: Some(100_000)
             })
         );
-        assert_eq!(cpus("0").map(|it| it.quota), Ok(0));
+        assert_eq!(cpus("0"), Ok(CpuQuota::default()));
+        assert_eq!((quota("-1"), quota("1000")), (Ok(-1), Ok(1000)));
+        assert_eq!((quota("0"), period("0")), (Ok(0), Ok(0)));
+        assert!(quota("999").is_err() && period("999").is_err());
         assert!(cpus("0.001").is_err() && cpus("100000").is_err() && cpus("two").is_err());
         for good in ["0", "0-3", "0,2-3"] {
             assert!(cpu_list(good).is_ok(), "{good}");

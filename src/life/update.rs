@@ -9,7 +9,7 @@ use crate::container::find::Container;
 use crate::container::{Places, Record, RestartPolicy};
 use crate::kernel::cgroup::block_io::BlockIo;
 use crate::kernel::cgroup::update::update as update_groups;
-use crate::kernel::cgroup::{Limits, Swap};
+use crate::kernel::cgroup::{CpuQuota, Limits, Swap};
 use crate::plan::RunRequest;
 
 /// What is to change.
@@ -17,16 +17,27 @@ use crate::plan::RunRequest;
 pub struct Change {
     /// Limits that are `Some` are set.
     pub limits: Limits,
-    /// There is no limit of tasks any more.
-    pub unlimited_pids: bool,
+    /// Limits that are no more.
+    pub lifted: Lifted,
     /// When it is started again.
     pub restart: Option<RestartPolicy>,
+}
+
+/// Limits that go.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Lifted {
+    /// That of tasks.
+    pub pids: bool,
+    /// That of processor time; the period stays.
+    pub cpu: bool,
 }
 
 impl Change {
     /// Whether nothing is to change.
     pub fn is_nothing(&self) -> bool {
-        self.limits == Limits::default() && !self.unlimited_pids && self.restart.is_none()
+        self.limits == Limits::default()
+            && self.lifted == Lifted::default()
+            && self.restart.is_none()
     }
 }
 
@@ -40,6 +51,7 @@ pub fn update(places: &Places, container: &Container, change: &Change) -> Result
     let dir = places.container(&record.id);
     let request = read_request(&dir)?;
     let change = with_swap(change, &request.limits);
+    let change = with_cpu(change, &request.limits);
     let after = merged(&request.limits, &change);
     let wanted = RunRequest {
         limits: after.clone(),
@@ -48,7 +60,7 @@ pub fn update(places: &Places, container: &Container, change: &Change) -> Result
     };
     wanted.check()?;
     if container.running {
-        update_groups(&record.cgroups, &change.limits, change.unlimited_pids)?;
+        update_groups(&record.cgroups, &change.limits, change.lifted.pids)?;
     }
     save_request(&dir, &wanted)?;
     keep(places, record, &change, &after)?;
@@ -75,6 +87,25 @@ fn with_swap(change: &Change, before: &Limits) -> Change {
     change
 }
 
+/// Quota and period are written together: what is not asked for stays as it is.
+fn with_cpu(mut change: Change, before: &Limits) -> Change {
+    if change.limits.cpu.is_none() && !change.lifted.cpu {
+        return change;
+    }
+    let (new, old) = (
+        change.limits.cpu.unwrap_or_default(),
+        before.cpu.unwrap_or_default(),
+    );
+    change.limits.cpu = Some(CpuQuota {
+        quota: match change.lifted.cpu {
+            true => None,
+            false => new.quota.or(old.quota),
+        },
+        period: new.period.or(old.period),
+    });
+    change
+}
+
 fn merged(before: &Limits, change: &Change) -> Limits {
     let new = change.limits.clone();
     Limits {
@@ -82,11 +113,14 @@ fn merged(before: &Limits, change: &Change) -> Limits {
         swap: new.swap.or(before.swap),
         swap_is_explicit: new.swap_is_explicit || (new.swap.is_none() && before.swap_is_explicit),
         memory_reservation: new.memory_reservation.or(before.memory_reservation),
-        cpu: new.cpu.or(before.cpu),
+        cpu: new
+            .cpu
+            .or(before.cpu)
+            .filter(|cpu| *cpu != CpuQuota::default()),
         cpu_shares: new.cpu_shares.or(before.cpu_shares),
         cpuset_cpus: new.cpuset_cpus.or_else(|| before.cpuset_cpus.clone()),
         cpuset_mems: new.cpuset_mems.or_else(|| before.cpuset_mems.clone()),
-        pids: match change.unlimited_pids {
+        pids: match change.lifted.pids {
             true => None,
             false => new.pids.or(before.pids),
         },
@@ -122,7 +156,10 @@ mod tests {
             ..Limits::default()
         };
         let mut change = Change {
-            unlimited_pids: true,
+            lifted: Lifted {
+                pids: true,
+                cpu: false,
+            },
             ..Change::default()
         };
         change.limits.memory = Some(300);
@@ -137,5 +174,30 @@ mod tests {
         let changed = with_swap(&change, &explicit);
         assert_eq!(changed.limits.swap, Some(Swap::Total(200)));
         assert!(merged(&explicit, &changed).swap_is_explicit);
+    }
+
+    #[test]
+    fn of_quota_and_period_what_is_not_asked_for_stays() {
+        let cpu = |quota, period| Some(CpuQuota { quota, period });
+        let before = Limits {
+            cpu: cpu(Some(20_000), Some(50_000)),
+            ..Limits::default()
+        };
+        let changed = |asked, lifts| {
+            let mut change = Change::default();
+            change.limits.cpu = asked;
+            change.lifted.cpu = lifts;
+            with_cpu(change, &before).limits.cpu
+        };
+        assert_eq!(
+            changed(cpu(Some(30_000), None), false),
+            cpu(Some(30_000), Some(50_000))
+        );
+        assert_eq!(
+            changed(cpu(None, Some(80_000)), false),
+            cpu(Some(20_000), Some(80_000))
+        );
+        assert_eq!(changed(None, true), cpu(None, Some(50_000)));
+        assert_eq!(changed(None, false), None);
     }
 }

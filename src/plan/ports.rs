@@ -53,7 +53,8 @@ pub fn expose(text: &str) -> Result<Vec<Port>, String> {
     Ok(ports(range, protocol).collect())
 }
 
-/// `[ADDRESS:][HOST]:CONTAINER` or `CONTAINER`, each port a range if need be, `/udp` behind it.
+/// `[ADDRESS:][HOST]:CONTAINER` or `CONTAINER`, each port a range if need be, `/udp` behind it. The host's
+/// port 0 is any free one.
 pub fn publish(text: &str) -> Result<Vec<Publish>, String> {
     if text.contains(['[', ']']) || text.matches(':').count() > 2 {
         return Err(format!(
@@ -75,7 +76,7 @@ pub fn publish(text: &str) -> Result<Vec<Publish>, String> {
     };
     let (container, protocol) = port::range_and_protocol(container)?;
     let host = match host {
-        "" => None,
+        "" | "0" => None,
         host => Some(port::range(host)?),
     };
     let length = |(first, last): (u16, u16)| last - first;
@@ -134,6 +135,8 @@ mod tests {
                 &["127.0.0.1 Some((8080, 8080)) 80/tcp"],
             ),
             ("127.0.0.1::80/tcp", &["127.0.0.1 None 80/tcp"]),
+            ("0:80", &["0.0.0.0 None 80/tcp"]),
+            ("127.0.0.1:0:80", &["127.0.0.1 None 80/tcp"]),
             ("80-81", &["0.0.0.0 None 80/tcp", "0.0.0.0 None 81/tcp"]),
             (
                 "8000-8001:80-81",
@@ -156,7 +159,8 @@ mod tests {
             ":",
             "x",
             "80:",
-            "0:80",
+            "0",
+            "0-1:80-81",
             "80:0",
             "65536",
             "a:80:80",

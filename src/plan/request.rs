@@ -481,7 +481,7 @@ impl RunRequest {
         }
         match (self.limits.memory, self.limits.swap) {
             (Some(memory), _) if memory < LEAST_MEMORY => conflict("--memory must be at least 6m"),
-            (None, Some(_)) => conflict("--memory-swap needs --memory"),
+            (None, Some(Swap::Total(_))) => conflict("--memory-swap needs --memory"),
             (None, _) if self.limits.waits_for_memory => {
                 conflict("--oom-kill-disable needs --memory: without a limit nobody waits")
             }
@@ -520,6 +520,13 @@ mod tests {
             it.limits.swap = Some(Swap::Total(32 << 20));
         });
         assert!(swap.unwrap_err().contains("--memory-swap"));
+        let alone = |swap| {
+            let mut request = RunRequest::default();
+            request.limits.swap = Some(swap);
+            request.check()
+        };
+        assert!(alone(Swap::Total(32 << 20)).is_err());
+        assert!(alone(Swap::Unlimited).is_ok());
         let reservation = with(|it| {
             it.limits.memory = Some(64 << 20);
             it.limits.memory_reservation = Some(65 << 20);

@@ -73,8 +73,17 @@ impl Part {
         self.mount == hierarchy.mount
     }
 
+    pub(super) fn has(&self, controller: Controller) -> bool {
+        self.controllers.contains(&controller)
+    }
+
     pub(super) fn add(&mut self, controller: Controller) {
         self.controllers.push(controller);
+    }
+
+    /// The directory that is there for certain.
+    pub(super) fn top(&self) -> &Path {
+        self.above.first().map_or(&self.mount, PathBuf::as_path)
     }
 
     /// The directories above it that may have to be made.
@@ -248,14 +257,14 @@ impl Group {
     }
 
     fn has_device_files(&self) -> bool {
-        let has = |part: &Part| part.controllers.contains(&Controller::Devices);
+        let has = |part: &Part| part.has(Controller::Devices);
         self.parts_of(Version::V1).any(has)
     }
 
     /// The writes that put rules for devices in force: everything is taken, then some given back. v2 has no
     /// files for them.
     pub fn device_settings(&self, rules: &DeviceRules) -> Vec<Setting> {
-        let has = |part: &&Part| part.controllers.contains(&Controller::Devices);
+        let has = |part: &&Part| part.has(Controller::Devices);
         let Some(part) = self.parts_of(Version::V1).find(has) else {
             return Vec::new();
         };

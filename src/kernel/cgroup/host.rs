@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::group::{Group, Part};
-use super::{Context, Controller, Error, Limits, Result, Version, block_io};
+use super::{Context, Controller, Error, Limits, Result, Version, block_io, cpuset};
 
 /// A mounted hierarchy.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -162,6 +162,9 @@ impl Host {
                 Some(part) => part.add(controller),
                 None => parts.push(Part::new(hierarchy, parent, name, controller)),
             }
+        }
+        if let Some(part) = parts.iter().find(|part| part.has(Controller::Cpuset)) {
+            cpuset::check(part.top(), limits)?;
         }
         let block_devices = block_io::numbers(&limits.block_io)?;
         Ok(Group::new(parts, block_devices))
@@ -337,8 +340,8 @@ mod tests {
             swap: Some(Swap::Total(1 << 30)),
             memory_reservation: Some(256 << 20),
             cpu: Some(CpuQuota {
-                quota: 150_000,
-                period: 100_000,
+                quota: Some(150_000),
+                period: None,
             }),
             cpu_shares: Some(1024),
             pids: Some(64),

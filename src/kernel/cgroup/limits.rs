@@ -8,13 +8,29 @@ use super::Controller;
 use super::block_io::BlockIo;
 
 /// How long of each period a group may run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct CpuQuota {
-    /// Microseconds of processor time, all processors together.
-    pub quota: u64,
-    /// Length of a period in microseconds.
-    pub period: u64,
+    /// Microseconds of processor time, all processors together; `None` is no limit.
+    pub quota: Option<u64>,
+    /// Length of a period in microseconds, if not the usual one.
+    pub period: Option<u64>,
+}
+
+impl CpuQuota {
+    /// The kernel's own period, in microseconds.
+    pub const USUAL_PERIOD: u64 = 100_000;
+
+    /// The length of a period.
+    pub fn length(self) -> u64 {
+        self.period.unwrap_or(Self::USUAL_PERIOD)
+    }
+
+    /// What is written for the quota; `none` stands for no limit.
+    pub(super) fn written(self, none: &str) -> String {
+        self.quota
+            .map_or_else(|| none.to_owned(), |quota| quota.to_string())
+    }
 }
 
 /// A bound on memory and swap together.

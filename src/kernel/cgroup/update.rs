@@ -4,8 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::block_io::Numbers;
-use super::usage;
 use super::{Controller, Error, Limits, Result, Setting, Swap, Version};
+use super::{cpuset, usage};
 
 /// Writes the limits that are `Some`, and no limit of tasks with `unlimited_pids`.
 ///
@@ -23,6 +23,9 @@ pub fn update(paths: &[PathBuf], limits: &Limits, unlimited_pids: bool) -> Resul
             limits,
             unlimited_pids,
         ));
+        if let (Controller::Cpuset, Some(above)) = (controller, path.parent()) {
+            cpuset::check(above, limits)?;
+        }
         if (version, controller) == (Version::V2, Controller::Memory) {
             check_use(paths, limits)?;
         }

@@ -65,8 +65,8 @@ pub(super) fn settings(
             }
             Controller::Cpu => {
                 if let Some(cpu) = limits.cpu {
-                    settings.push(("cpu.cfs_period_us", cpu.period.to_string()));
-                    settings.push(("cpu.cfs_quota_us", cpu.quota.to_string()));
+                    settings.push(("cpu.cfs_period_us", cpu.length().to_string()));
+                    settings.push(("cpu.cfs_quota_us", cpu.written("-1")));
                 }
                 settings.extend(limits.cpu_shares.map(|it| ("cpu.shares", it.to_string())));
             }

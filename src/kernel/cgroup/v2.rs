@@ -70,7 +70,8 @@ pub(super) fn settings(
                 settings.extend(reserved.map(|it| ("memory.low", it)));
             }
             Controller::Cpu => {
-                let quota = limits.cpu.map(|it| format!("{} {}", it.quota, it.period));
+                let quota = limits.cpu;
+                let quota = quota.map(|it| format!("{} {}", it.written("max"), it.length()));
                 settings.extend(quota.map(|it| ("cpu.max", it)));
                 let weight = limits.cpu_shares.map(|it| weight(it).to_string());
                 settings.extend(weight.map(|it| ("cpu.weight", it)));

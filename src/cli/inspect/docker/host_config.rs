@@ -199,13 +199,12 @@ fn memory(limits: &Limits) -> Value {
 }
 
 fn processor(limits: &Limits) -> Value {
-    let nano_cpus = limits
-        .cpu
-        .map(|cpu| cpu.quota.saturating_mul(1_000_000_000) / cpu.period.max(1));
+    let cpu = limits.cpu.unwrap_or_default();
+    let in_nano_cpus = |quota: u64| quota.saturating_mul(1_000_000_000) / cpu.length().max(1);
     json!({
-        "NanoCpus": nano_cpus.unwrap_or(0),
-        "CpuQuota": limits.cpu.map_or(0, |cpu| cpu.quota),
-        "CpuPeriod": limits.cpu.map_or(0, |cpu| cpu.period),
+        "NanoCpus": cpu.quota.map_or(0, in_nano_cpus),
+        "CpuQuota": cpu.quota.unwrap_or(0),
+        "CpuPeriod": cpu.period.unwrap_or(0),
         "CpuShares": limits.cpu_shares.unwrap_or(0),
         "CpusetCpus": limits.cpuset_cpus.as_deref().unwrap_or_default(),
         "CpusetMems": limits.cpuset_mems.as_deref().unwrap_or_default(),
