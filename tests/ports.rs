@@ -369,9 +369,22 @@ fn a_port_that_is_taken_is_an_error_that_names_who_has_it() {
             .run()
             .code(1),
     );
+    // Whoever makes one for later may do so: its start asks.
+    let create = |name: &str, flags: &[&str]| {
+        let create = sandbox.mybox(["create", "--name", name]).args(flags);
+        create.args(["tiny", "probe", "true"]).run()
+    };
+    drop(create("later", &["-p", "8080:80"]).ok());
+    drop(
+        create("both", &["-p", "70:80", "-p", "70:81"])
+            .code(1)
+            .says("two ports"),
+    );
     other.signal(Signal::KILL);
     drop(other.wait());
     server.end();
+    drop(sandbox.mybox(["start", "-a", "later"]).run().ok());
+    drop(sandbox.mybox(["rm", "later"]).run().ok());
     drop(sandbox.probe(&["-p", "8080:80"], &["true"]).run().ok());
 }
 

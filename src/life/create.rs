@@ -32,7 +32,9 @@ pub fn create(
     let make = || -> Result<Record> {
         let name = names::claim_or_invent(places, request.name.as_deref(), &id)?;
         let ports = plan::ports::wanted(request, &image.config)?;
-        let given = prepare::peek(places, request, &ports, &layers, (id.clone(), name))?;
+        // Whether the host's ports are free is the start's to ask.
+        let no_ports = Ports::default();
+        let given = prepare::peek(places, request, &no_ports, &layers, (id.clone(), name))?;
         let plan = plan::plan(request, &image.config, given)?;
         let dir = plan.files.dir();
         directory(places, dir, request)?;

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use mybox_store::ImageConfig;
 
 use super::{Error, RunRequest};
-use crate::container::port::{self, Port, Protocol, Publish};
+use crate::container::port::{self, Port, Protocol, Publish, Published};
 
 /// What the container's ports are to be.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -44,7 +44,35 @@ pub fn wanted(request: &RunRequest, image: &ImageConfig) -> Result<Ports, Error>
             port,
         }));
     }
+    no_port_twice(&publish)?;
     Ok(Ports { publish, exposed })
+}
+
+/// Of one port of the host only one of the container's can be reached.
+fn no_port_twice(publish: &[Publish]) -> Result<(), Error> {
+    let mut fixed: Vec<Published> = Vec::new();
+    for it in publish {
+        let Some((host_port, last)) = it.host else {
+            continue;
+        };
+        let port = Published {
+            host_ip: it.address,
+            host_port,
+            container_port: it.port.container_port,
+            protocol: it.port.protocol,
+        };
+        if host_port < last {
+            continue;
+        }
+        if fixed.iter().any(|other| other.overlaps(&port)) {
+            let shown = port.on_host();
+            return Err(Error::Conflict(format!(
+                "port {shown} of the host is to lead to two ports of the container"
+            )));
+        }
+        fixed.push(port);
+    }
+    Ok(())
 }
 
 /// `80`, `80-90`, `53/udp`, as `--expose` and EXPOSE have it.
@@ -175,6 +203,29 @@ mod tests {
         }
         for v6 in ["[::1]:80:80", "::1:80:80"] {
             assert!(publish(v6).unwrap_err().contains("IPv6"), "{v6}");
+        }
+    }
+
+    #[test]
+    fn a_port_of_the_host_leads_to_one_of_the_container() {
+        for (flags, fits) in [
+            (["80:80", "80:80"], true),
+            (["80:80", "80:81"], false),
+            (["80:80", "127.0.0.1:80:81"], false),
+            (["127.0.0.1:80:80", "127.0.0.2:80:81"], true),
+            (["80:80", "80:80/udp"], true),
+            (["80-81:80", "80-81:81"], true),
+            (["0:80", "0:81"], true),
+        ] {
+            let request = RunRequest {
+                publish: flags
+                    .iter()
+                    .flat_map(|flag| publish(flag).unwrap())
+                    .collect(),
+                ..RunRequest::default()
+            };
+            let wanted = wanted(&request, &ImageConfig::default());
+            assert_eq!(wanted.is_ok(), fits, "{flags:?}");
         }
     }
 
