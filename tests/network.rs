@@ -348,6 +348,14 @@ fn on_the_hosts_network_the_container_sees_what_the_host_sees() {
     let said = sandbox.probe(&["--network", "host"], &get).run().ok();
     assert_eq!(said.line(), format!("outside\n{ADDRESS}"));
     HostState::of(private.host()).assert_same_as(&before);
+    // Names that the host knows, as 127.0.1.1 of Debian's, the container knows too.
+    private.replace_file("/etc/hosts", "127.0.0.1\tlocalhost\n192.0.2.7\tgit.intern");
+    let flags = ["--network", "host", "--add-host", "db:192.0.2.8"];
+    let report = sandbox.probe(&flags, &["report"]).run().ok().report();
+    assert_eq!(
+        report.etc["/etc/hosts"],
+        "127.0.0.1\tlocalhost\n192.0.2.7\tgit.intern\n192.0.2.8\tdb\n"
+    );
 }
 
 #[test]

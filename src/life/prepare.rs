@@ -12,10 +12,10 @@ use crate::container::{Claim, ContainerId, Files, Places, names};
 use crate::kernel::cgroup::{Group, Hierarchy, Host};
 use crate::kernel::namespace;
 use crate::net::bridge::Ready;
-use crate::net::names::host_resolv_conf;
+use crate::net::names::{host_hosts, host_resolv_conf};
 use crate::net::ports::Held;
 use crate::plan::ports::Ports;
-use crate::plan::{Bridged, Given, GivenDevice, Joined, Layer, RunRequest};
+use crate::plan::{Bridged, Given, GivenDevice, Joined, Layer, NetworkMode, RunRequest};
 
 /// A container that has all it needs to be planned.
 pub struct Prepared {
@@ -130,6 +130,7 @@ struct Share {
     devices: Vec<GivenDevice>,
     joined: Joined,
     host_name: String,
+    host_hosts: Option<String>,
 }
 
 impl Share {
@@ -144,6 +145,10 @@ impl Share {
             devices: rights::devices(request)?,
             joined: joined::find(places, request)?,
             host_name: namespace::host_name(),
+            host_hosts: match request.network {
+                NetworkMode::Host => host_hosts(),
+                _ => None,
+            },
         })
     }
 }
@@ -171,5 +176,6 @@ fn given(
         name,
         bridged,
         host_resolv_conf,
+        host_hosts: share.host_hosts,
     }
 }

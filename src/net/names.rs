@@ -39,6 +39,24 @@ pub fn hosts_file(
     text
 }
 
+/// /etc/hosts of a container on the host's network: the host's own, and what was added.
+pub fn shared_hosts_file(host: &str, extra: &[HostEntry]) -> String {
+    let mut text = host.to_owned();
+    if !text.is_empty() && !text.ends_with('\n') {
+        text.push('\n');
+    }
+    for entry in extra {
+        let address = entry.address.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        text.push_str(&format!("{address}\t{}\n", entry.name));
+    }
+    text
+}
+
+/// The host's /etc/hosts, if it has one.
+pub fn host_hosts() -> Option<String> {
+    fs::read_to_string("/etc/hosts").ok()
+}
+
 /// What a container's /etc/resolv.conf says, and how that is made true.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Resolver {

@@ -84,6 +84,8 @@ pub struct Given {
     pub bridged: Option<Bridged>,
     /// The host's /etc/resolv.conf.
     pub host_resolv_conf: String,
+    /// The host's /etc/hosts, with [`NetworkMode::Host`].
+    pub host_hosts: Option<String>,
     /// The capabilities that mybox itself has.
     pub held: Capabilities,
     /// Devices of the host that it gets.

@@ -422,7 +422,10 @@ pub(super) fn etc_files(
         Some(domain) => format!("{hostname}.{domain} {hostname}"),
         None => hostname.to_owned(),
     };
-    let hosts = names::hosts_file(&own_names, address, gateway, &request.add_host);
+    let hosts = match &given.host_hosts {
+        Some(host) => names::shared_hosts_file(host, &request.add_host),
+        None => names::hosts_file(&own_names, address, gateway, &request.add_host),
+    };
     let resolv_conf = match gateway {
         Some(gateway) => {
             names::bridged_resolver(&given.host_resolv_conf, &request.dns, gateway).text
