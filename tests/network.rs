@@ -253,6 +253,24 @@ fn the_hosts_name_servers_are_used_otherwise() {
     assert!(resolv_conf.contains("search example.org\noptions timeout:1\n"));
 }
 
+#[test]
+fn where_the_host_has_no_name_server_public_ones_are_asked_and_that_is_said() {
+    let (private, sandbox) = alone("no-resolver");
+    private.replace_file("/etc/resolv.conf", "search example.org\n");
+    let run = |flags: &[&str]| sandbox.probe(flags, &["report"]).run().ok();
+    let servers = |output: &Output| output.report().etc["/etc/resolv.conf"].clone();
+    let told = run(&[]).says("the host has no name server that a container can reach");
+    assert_eq!(
+        servers(&told),
+        "nameserver 8.8.8.8\nnameserver 8.8.4.4\nsearch example.org\n"
+    );
+    for flags in [&["--dns", "9.9.9.9"][..], &["--network", "none"]] {
+        let quiet = run(flags);
+        assert!(!quiet.stderr().contains("name server"), "{flags:?}");
+        assert!(!servers(&quiet).contains("8.8.8.8"), "{flags:?}");
+    }
+}
+
 /// As with systemd-resolved or dnsmasq: 127.0.0.53 means the container itself, inside.
 #[test]
 fn a_resolver_on_the_hosts_loopback_answers_containers() {

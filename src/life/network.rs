@@ -38,6 +38,13 @@ pub(super) fn attach(
     if request.network != NetworkMode::Bridge {
         return Ok(None);
     }
+    if resolver(request, resolv_conf).is_public {
+        let [first, second] = names::PUBLIC;
+        note(&format!(
+            "the host has no name server that a container can reach: {first} and {second} are asked \
+             (--dns gives others)"
+        ));
+    }
     let file = places.network();
     let wanted = wanted(places, request, &file, resolv_conf);
     let ready = bridge::ensure(&mut Netlink::open()?, &wanted)?;
@@ -76,13 +83,15 @@ fn wanted<'a>(
     file: &'a std::path::Path,
     resolv_conf: &str,
 ) -> Wanted<'a> {
-    // Only whether a resolver is needed matters here; its address does not depend on the gateway.
-    let any_gateway = std::net::Ipv4Addr::UNSPECIFIED;
-    let resolver = names::bridged_resolver(resolv_conf, &request.dns, any_gateway).forward_to;
     Wanted {
-        resolver,
+        resolver: resolver(request, resolv_conf).forward_to,
         ..bridge_of(places, file)
     }
+}
+
+/// Which resolver is needed: that does not depend on the gateway.
+fn resolver(request: &RunRequest, resolv_conf: &str) -> names::Resolver {
+    names::bridged_resolver(resolv_conf, &request.dns, std::net::Ipv4Addr::UNSPECIFIED)
 }
 
 fn place(

@@ -65,12 +65,18 @@ pub struct Resolver {
     /// A resolver on the host's own loopback, out of a container's reach: queries to the gateway
     /// must be sent on to it.
     pub forward_to: Option<Ipv4Addr>,
+    /// The servers are [`PUBLIC`], for want of any other.
+    pub is_public: bool,
 }
+
+/// Who is asked where the host has no name server that a container can reach: as Docker has it, Google's.
+pub const PUBLIC: [Ipv4Addr; 2] = [Ipv4Addr::new(8, 8, 8, 8), Ipv4Addr::new(8, 8, 4, 4)];
 
 /// The resolv.conf of a container on the bridge.
 ///
 /// Name servers on the host's loopback mean the container itself, inside. They are left out; if
-/// none is left, the gateway stands for the first of them and the firewall sends queries there.
+/// none is left, the gateway stands for the first of them and the firewall sends queries there. Where there
+/// is none at all, public ones are asked.
 pub fn bridged_resolver(host: &str, own: &[IpAddr], gateway: Ipv4Addr) -> Resolver {
     let given: Vec<IpAddr> = if own.is_empty() {
         name_servers(host).collect()
@@ -90,9 +96,14 @@ pub fn bridged_resolver(host: &str, own: &[IpAddr], gateway: Ipv4Addr) -> Resolv
         });
         reachable.extend(forward_to.map(|_| IpAddr::V4(gateway)));
     }
+    let is_public = reachable.is_empty();
+    if is_public {
+        reachable.extend(PUBLIC.map(IpAddr::V4));
+    }
     Resolver {
         text: with_name_servers(host, &reachable),
         forward_to,
+        is_public,
     }
 }
 
@@ -221,14 +232,16 @@ mod tests {
     }
 
     #[test]
-    fn a_host_without_resolver_gives_an_empty_file() {
-        assert_eq!(
-            bridged_resolver("", &[], GATEWAY),
-            Resolver {
-                text: "".into(),
-                forward_to: None
-            }
-        );
+    fn without_a_resolver_that_can_be_reached_public_ones_are_asked() {
+        for host in ["", "nameserver ::1\n"] {
+            let public = Resolver {
+                text: "nameserver 8.8.8.8\nnameserver 8.8.4.4\n".into(),
+                forward_to: None,
+                is_public: true,
+            };
+            assert_eq!(bridged_resolver(host, &[], GATEWAY), public, "{host}");
+        }
+        assert_eq!(unbridged_resolver("", &[]), "");
     }
 
     #[test]
