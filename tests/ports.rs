@@ -389,6 +389,33 @@ fn a_port_that_is_taken_is_an_error_that_names_who_has_it() {
 }
 
 #[test]
+fn a_start_that_found_its_port_taken_keeps_no_address() {
+    let (_private, sandbox) = host("retry");
+    let create = sandbox.mybox([
+        "create",
+        "--name",
+        "late",
+        "--ip",
+        "10.10.0.50",
+        "-p",
+        "8080:80",
+    ]);
+    drop(create.args(["tiny", "probe", "say", "exit:0"]).run().ok());
+    let server = web(&sandbox, &["-p", "8080:80"]);
+    for _ in 0..2 {
+        let refused = sandbox.mybox(["start", "late"]).run().code(1);
+        drop(refused.says("is taken by container web"));
+    }
+    server.end();
+    let leases = sandbox.run_root().join("leases").join(sandbox.bridge());
+    let left = std::fs::read_dir(leases).expect("a directory").count();
+    assert_eq!(left, 0);
+    drop(sandbox.mybox(["start", "-a", "late"]).run().ok());
+    remove(&sandbox, "late");
+    drop(sandbox.mybox(["network", "rm"]).run().ok());
+}
+
+#[test]
 fn of_many_that_want_a_port_at_once_one_gets_it() {
     let (_private, sandbox) = host("at-once");
     let servers: Vec<Running> = (0..6)

@@ -100,20 +100,31 @@ pub(super) fn undo(places: &Places, claim: &Claim, seen: Seen) -> Result<Option<
         if let (Some(veth), true) = (&record.veth, asked_for) {
             failures.keep(remove_link(veth));
         }
-        if let Some(address) = record.address {
-            let released = ipam::release(&places.leases(), address, id.as_str());
-            failures.keep(released.context("release the address"));
-        }
     } else {
         // Killed before there was a record: at most a lease and a name were taken.
-        let released = ipam::release_all(&places.leases(), id.as_str());
-        failures.keep(released.context("release the address"));
         failures.keep(names::release_all(places, id).context("release the name"));
     }
+    let released = release_address(places, id, record.as_ref(), seen);
+    failures.keep(released.context("release the address"));
     // What is not undone is tried again by the next command, for which the record must stay.
     failures.into_result()?;
     tell_ending(places, claim, record.as_ref(), seen);
     Ok(record)
+}
+
+/// The record of one that has run says which address it is. A start that failed may have got no further than
+/// the lease: the record is of the start before then, if there is one at all.
+fn release_address(
+    places: &Places,
+    id: &ContainerId,
+    record: Option<&Record>,
+    seen: Seen,
+) -> io::Result<()> {
+    let (leases, owner) = (places.leases(), id.as_str());
+    match (seen, record.and_then(|record| record.address)) {
+        (Seen::Ended(_), Some(address)) => ipam::release(&leases, address, owner),
+        _ => ipam::release_all(&leases, owner),
+    }
 }
 
 fn tell_ending(places: &Places, claim: &Claim, record: Option<&Record>, seen: Seen) {

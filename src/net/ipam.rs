@@ -88,7 +88,7 @@ pub fn release(dir: &Path, address: Ipv4Addr, owner: &str) -> io::Result<()> {
     remove_link_to(&dir.join(address.to_string()), owner)
 }
 
-/// Frees whatever `owner` has, where no record says which address it is.
+/// Frees whatever `owner` has, where no record can be relied on to say which address it is.
 pub fn release_all(dir: &Path, owner: &str) -> io::Result<()> {
     for address in leased(dir)? {
         release(dir, address, owner)?;
