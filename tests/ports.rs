@@ -224,6 +224,39 @@ fn datagrams_find_the_next_container_though_their_sender_never_stopped() {
     }
 }
 
+/// A flow that a container has opened is answered there, too, whoever has its address by then.
+#[test]
+fn datagrams_find_the_next_container_though_the_one_before_wrote_first() {
+    let (private, sandbox) = host("wrote-first");
+    let own = format!("{OUTSIDE}:7801");
+    let target = format!("{ADDRESS}:5000");
+    let send = || outside(&private, &["udp-send-from", &own, &target, "there"]).run();
+    let echo = |flags: &[&str]| {
+        let server = sandbox.probe(flags, &["udp-echo-server", "0.0.0.0:5000", "9"]);
+        let server = server.spawn();
+        server.wait_for("listening");
+        server
+    };
+    let publish = ["-p", "5000:5000/udp"];
+    for (flags, is_forgotten) in [(&publish[..], true), (&[], false)] {
+        let words = ["udp-send-from", "0.0.0.0:5000", &own, "hello"];
+        drop(sandbox.probe(flags, &words).run().code(1));
+        // It has the address of who wrote first.
+        let other = echo(&[]);
+        if is_forgotten {
+            drop(send().code(1));
+        }
+        let next = echo(&publish);
+        assert_eq!(send().ok().line(), "there");
+        next.wait_for(&format!("from {own}"));
+        assert!(!other.stdout_so_far().contains("from"));
+        for server in [next, other] {
+            server.signal(Signal::KILL);
+            drop(server.wait());
+        }
+    }
+}
+
 #[test]
 fn a_port_of_one_address_is_reached_through_no_other() {
     let (private, sandbox) = host("one-address");

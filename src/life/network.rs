@@ -9,7 +9,7 @@ use crate::kernel::namespace;
 use crate::kernel::netlink::Netlink;
 use crate::net::bridge::{self, Network, Ready, Wanted};
 use crate::net::ports::Held;
-use crate::net::{ipam, names, nat, ports};
+use crate::net::{flows, ipam, names, nat, ports};
 use crate::plan::ports::Ports;
 use crate::plan::{Bridged, NetworkMode, RunRequest};
 
@@ -137,7 +137,7 @@ pub(super) fn unpublish(places: &Places, id: &ContainerId) -> Result<()> {
     let _lock = namespace::lock_network()?;
     let ports = ports::of(places, id)?;
     nat::unpublish(&ports)?;
-    bridge::forget_flows(&ports)?;
+    flows::forget(&ports, &ipam::of(&places.leases(), id.as_str())?)?;
     ports::release(places, id, &ports)?;
     Ok(())
 }

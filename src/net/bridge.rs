@@ -11,13 +11,13 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Subnet, forward, nat, ports};
+use super::{Subnet, flows, forward, nat, ports};
 use crate::container::Places;
-use crate::container::port::{Protocol, Published};
+use crate::container::port::Published;
 use crate::kernel::file::{Lasting, existing, gone, replace};
 use crate::kernel::netlink::{Address, Netlink};
 use crate::kernel::process::boot_id;
-use crate::kernel::{self, conntrack, namespace};
+use crate::kernel::{self, namespace};
 
 const FORWARDING: &str = "/proc/sys/net/ipv4/ip_forward";
 
@@ -248,6 +248,8 @@ fn set_up(netlink: &mut Netlink, wanted: &Wanted<'_>) -> Result<Ready, Error> {
     if network.resolver.is_some() || !published.is_empty() {
         route_loopback(wanted.bridge)?;
     }
+    // Those that began while the firewall was flushed.
+    flows::forget_others(&published)?;
     if !forwards {
         write(Path::new(FORWARDING), "1")?;
         notes.push(format!(
@@ -275,29 +277,7 @@ fn route_loopback(bridge: &str) -> Result<(), Error> {
 pub fn publish(bridge: &str, ports: &[(Published, Ipv4Addr)]) -> Result<(), Error> {
     route_loopback(bridge)?;
     kernel::nft::apply(&nat::publication(ports))?;
-    let ports: Vec<Published> = ports.iter().map(|(port, _)| *port).collect();
-    forget_flows(&ports)
-}
-
-/// Has datagrams to these ports find their way anew: those who went on sending while nobody or another
-/// container had the port, would else send there still.
-pub fn forget_flows(ports: &[Published]) -> Result<(), Error> {
-    let is_udp = |port: &&Published| port.protocol == Protocol::Udp;
-    let numbers: Vec<u16> = ports
-        .iter()
-        .filter(is_udp)
-        .map(|port| port.host_port)
-        .collect();
-    if numbers.is_empty() {
-        return Ok(());
-    }
-    // What is on its way to the same port of another host is none of these.
-    let own = Netlink::open()?.addresses()?;
-    let is_own =
-        |address: Ipv4Addr| address.is_loopback() || own.iter().any(|(_, own)| own.ip == address);
-    Ok(conntrack::forget_udp(|flow| {
-        numbers.contains(&flow.port) && is_own(flow.address)
-    })?)
+    Ok(flows::forget_others(ports)?)
 }
 
 /// Makes the bridge, or what is missing of one that a killed process began.

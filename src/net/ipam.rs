@@ -90,10 +90,20 @@ pub fn release(dir: &Path, address: Ipv4Addr, owner: &str) -> io::Result<()> {
 
 /// Frees whatever `owner` has, where no record can be relied on to say which address it is.
 pub fn release_all(dir: &Path, owner: &str) -> io::Result<()> {
-    for address in leased(dir)? {
+    for address in of(dir, owner)? {
         release(dir, address, owner)?;
     }
     Ok(())
+}
+
+/// The addresses that `owner` has.
+pub fn of(dir: &Path, owner: &str) -> io::Result<Vec<Ipv4Addr>> {
+    let mut addresses = Vec::new();
+    for address in leased(dir)? {
+        let link = existing(fs::read_link(dir.join(address.to_string())))?;
+        addresses.extend(link.filter(|to| to.as_os_str() == owner).map(|_| address));
+    }
+    Ok(addresses)
 }
 
 /// All addresses that are taken.

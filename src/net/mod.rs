@@ -6,6 +6,7 @@ pub mod nat; //     the firewall table
 pub mod forward; // what others say about forwarded packets
 pub mod ipam; //    which container has which address
 pub mod ports; //   which container has which port of the host
+pub mod flows; //   who sends datagrams to a port, and where they have gone until now
 pub mod names; //   hosts and resolv.conf
 
 mod listeners; //   who else has a port
