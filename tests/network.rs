@@ -411,13 +411,67 @@ fn forwarding_is_for_containers_alone() {
     assert_others_are_not_forwarded(&private, &sandbox);
 }
 
+/// Docker takes it that the host forwards, and switches nothing on where it does already.
+#[test]
+fn others_that_have_bridges_are_forwarded_for_and_go_on_when_mybox_goes() {
+    let (private, sandbox) = with_outside("docker");
+    drop(sandbox.probe(&[], &["echo"]).run().ok());
+    on_host(
+        &sandbox,
+        "ip link add name docker0 type bridge && ip link set docker0 up \
+         && ip address add 172.17.0.1/16 dev docker0 \
+         && ip link add name port type veth peer name inside \
+         && ip link set port up master docker0 \
+         && nft add table ip theirs \
+         && nft add chain ip theirs nat '{ type nat hook postrouting priority 100; }' \
+         && nft add rule ip theirs nat oifname eth0 masquerade",
+    );
+    // Another network namespace, as of a container of theirs.
+    let inside = private
+        .host()
+        .command("unshare")
+        .args(["--net", "sh", "-c", "echo ready; exec cat"])
+        .spawn();
+    inside.wait_for("ready");
+    let pid = inside.pid();
+    on_host(
+        &sandbox,
+        &format!(
+            "ip link set inside netns {pid} && nsenter -t {pid} --net sh -c \
+             'ip link set inside up && ip address add 172.17.0.2/16 dev inside \
+              && ip route add default via 172.17.0.1'"
+        ),
+    );
+    let get = || {
+        let nsenter = private.host().command("nsenter");
+        let inside = nsenter.args(["-t", &pid.to_string(), "--net", "--"]);
+        let words = ["tcp-get", &format!("{OUTSIDE}:80")];
+        drop(inside.arg(probe()).args(words).run().ok());
+    };
+    get();
+    let removed = sandbox.mybox(["network", "rm"]).run().ok();
+    drop(removed.says("stays on, since bridge docker0 needs it"));
+    get();
+    // Everybody else finds the host as closed as before.
+    let rules = on_host(&sandbox, "nft list table ip mybox").stdout();
+    assert!(rules.contains("drop"), "{rules}");
+    on_host(&sandbox, "ip link delete docker0");
+    drop(sandbox.probe(&[], &["echo"]).run().ok());
+    drop(sandbox.mybox(["network", "rm"]).run().ok());
+    let forwarding = private.host().read("/proc/sys/net/ipv4/ip_forward");
+    assert_eq!(forwarding, "0\n");
+    inside.signal(Signal::KILL);
+    drop(inside.wait());
+}
+
 /// Sends a packet from the outside through the host to another network, and looks whether it came
 /// as far as a rule behind mybox's own.
 #[track_caller]
 fn assert_others_are_not_forwarded(private: &PrivateHost, sandbox: &Sandbox) {
     on_host(
         sandbox,
-        "ip link add name far type bridge && ip link set far up \
+        "ip link add name far type veth peer name away && ip link set away up \
+         && ip link set far up \
          && ip address add 198.51.100.1/24 dev far \
          && nft add table ip seen \
          && nft add chain ip seen c '{ type filter hook forward priority 100; }' \

@@ -58,10 +58,11 @@ pub(super) fn run(places: &Places, arguments: &Arguments) -> Result<u8, Failure>
         Verb::Ls(arguments) => list(places, arguments)?,
         Verb::Rm { name } => {
             let bridge = name.clone().unwrap_or_else(|| places.bridge.clone());
-            life::remove_network(&Places {
+            let places = Places {
                 bridge: bridge.clone(),
                 ..places.clone()
-            })?;
+            };
+            life::remove_network(&places, &mut output::note)?;
             output::line(&bridge)?;
         }
     }

@@ -101,6 +101,15 @@ impl Netlink {
         }
     }
 
+    /// All links.
+    pub fn links(&mut self) -> Result<Vec<Link>> {
+        let message = RouteNetlinkMessage::GetLink(LinkMessage::default());
+        let answers = self
+            .ask(message, NLM_F_DUMP)
+            .map_err(|errno| refused("list", "links", errno))?;
+        Ok(answers.into_iter().filter_map(into_link).collect())
+    }
+
     /// The names of a bridge's ports.
     pub fn ports(&mut self, bridge: &Link) -> Result<Vec<String>> {
         let mut message = LinkMessage::default();
@@ -258,12 +267,21 @@ impl Netlink {
 
     /// Destinations of all IPv4 routes of this namespace, the default route left out.
     pub fn routes(&mut self) -> Result<Vec<Address>> {
+        let answers = self.list_routes()?.into_iter();
+        Ok(answers.filter_map(into_destination).collect())
+    }
+
+    /// The indices of the links that the default routes lead through.
+    pub fn default_links(&mut self) -> Result<Vec<u32>> {
+        let answers = self.list_routes()?.into_iter();
+        Ok(answers.filter_map(into_default_link).collect())
+    }
+
+    fn list_routes(&mut self) -> Result<Vec<RouteNetlinkMessage>> {
         let mut message = RouteMessage::default();
         message.header.address_family = AddressFamily::Inet;
-        let answers = self
-            .ask(RouteNetlinkMessage::GetRoute(message), NLM_F_DUMP)
-            .map_err(|errno| refused("list", "routes", errno))?;
-        Ok(answers.into_iter().filter_map(into_destination).collect())
+        self.ask(RouteNetlinkMessage::GetRoute(message), NLM_F_DUMP)
+            .map_err(|errno| refused("list", "routes", errno))
     }
 
     /// Sends what no other route takes to `gateway`.
@@ -428,4 +446,16 @@ fn into_destination(message: RouteNetlinkMessage) -> Option<Address> {
             RouteAttribute::Destination(RouteAddress::Inet(ip)) => Some(Address { ip, prefix }),
             _ => None,
         })
+}
+
+fn into_default_link(message: RouteNetlinkMessage) -> Option<u32> {
+    let RouteNetlinkMessage::NewRoute(message) = message else {
+        return None;
+    };
+    let mut attributes = message.attributes.into_iter();
+    let is_default = message.header.destination_prefix_length == 0;
+    attributes.find_map(|attribute| match attribute {
+        RouteAttribute::Oif(index) if is_default => Some(index),
+        _ => None,
+    })
 }

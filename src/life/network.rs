@@ -211,7 +211,7 @@ pub fn list_networks(places: &Places) -> Result<Vec<NetworkRow>> {
 }
 
 /// Removes a bridge that no container is on, its firewall elements and its leases' directory.
-pub fn remove_network(places: &Places) -> Result<()> {
+pub fn remove_network(places: &Places, note: &mut dyn FnMut(&str)) -> Result<()> {
     let leases = places.leases();
     let names: Vec<String> = Record::all(places)?
         .into_iter()
@@ -240,8 +240,9 @@ pub fn remove_network(places: &Places) -> Result<()> {
     }
     let file = places.network();
     let wanted = bridge_of(places, &file);
-    if !bridge::remove(&wanted)? {
+    let Some(notes) = bridge::remove(&wanted)? else {
         bail!("there is no network {}", places.bridge);
-    }
+    };
+    notes.iter().for_each(|text| note(text));
     Ok(gone(std::fs::remove_dir(&leases))?)
 }

@@ -127,9 +127,9 @@ pub fn ensure(netlink: &mut Netlink, wanted: &Wanted<'_>) -> Result<Ready, Error
 }
 
 /// Removes bridge, firewall elements and what is remembered; with the last bridge the table, and
-/// forwarding if mybox switched it on. `false` if there was nothing. If what is remembered is damaged, the
-/// bridge itself tells its range.
-pub fn remove(wanted: &Wanted<'_>) -> Result<bool, Error> {
+/// forwarding if mybox switched it on. `None` if there was nothing, else what the user should know. If what
+/// is remembered is damaged, the bridge itself tells its range.
+pub fn remove(wanted: &Wanted<'_>) -> Result<Option<Vec<String>>, Error> {
     let _lock = namespace::lock_network()?;
     let mut netlink = Netlink::open()?;
     let link = netlink.link(wanted.bridge)?;
@@ -150,19 +150,19 @@ pub fn remove(wanted: &Wanted<'_>) -> Result<bool, Error> {
         }
         netlink.remove_link(wanted.bridge)?;
     }
+    let mut notes = Vec::new();
     if is_remembered {
         // Each step finds its part or finds it gone: somebody may have flushed the firewall, or a
         // removal was killed half-way. What tells of the rest goes last.
         kernel::nft::apply(&nat::removal(wanted.bridge, range)?)?;
         kernel::nft::apply(&forward::removal(wanted.bridge)?)?;
         if !nat::has_bridges()? {
-            switch_off_forwarding(wanted.file)?;
-            kernel::nft::apply(nat::REMOVE_TABLE)?;
+            notes.extend(remove_table(&mut netlink, wanted.file)?);
         }
         forget(&forwarding_marker(wanted.file))?;
         forget(wanted.file)?;
     }
-    Ok(link.is_some() || is_remembered)
+    Ok((link.is_some() || is_remembered).then_some(notes))
 }
 
 /// The range that a bridge has by its address; `None` if it is not there.
@@ -232,8 +232,12 @@ fn set_up(netlink: &mut Netlink, wanted: &Wanted<'_>) -> Result<Ready, Error> {
         mark_forwarding(wanted.file)?;
     }
     // The rules come before what they guard: a process killed in between leaves nothing open.
-    let guard = nat::has_guard()? || is_forwarding_marked(wanted.file);
-    let script = nat::script(wanted.bridge, network.subnet, network.resolver, guard);
+    let uplinks = match nat::has_guard()? || is_forwarding_marked(wanted.file) {
+        true => Some(uplinks(netlink)?),
+        false => None,
+    };
+    let (subnet, resolver) = (network.subnet, network.resolver);
+    let script = nat::script(wanted.bridge, subnet, resolver, uplinks.as_deref());
     // Under the lock that teardown takes too: no port is put back that is just being taken away.
     let published = ports::published(wanted.places).map_err(file_error(
         "list the published ports in",
@@ -252,11 +256,11 @@ fn set_up(netlink: &mut Netlink, wanted: &Wanted<'_>) -> Result<Ready, Error> {
     flows::forget_others(&published)?;
     if !forwards {
         write(Path::new(FORWARDING), "1")?;
-        notes.push(format!(
-            "switched on IPv4 forwarding (net.ipv4.ip_forward), for bridge {} only; \
-             `mybox network rm` switches it off again",
-            wanted.bridge
-        ));
+        notes.push(
+            "switched on IPv4 forwarding (net.ipv4.ip_forward), for bridges only; \
+             `mybox network rm` switches it off again"
+                .to_owned(),
+        );
     }
     Ok(Ready {
         network,
@@ -358,12 +362,45 @@ fn is_forwarding_marked(file: &Path) -> bool {
     fs::read_to_string(forwarding_marker(file)).is_ok_and(|boot| boot == boot_id())
 }
 
-/// Off again, if it was mybox who switched it on.
-fn switch_off_forwarding(file: &Path) -> Result<(), Error> {
-    if nat::has_guard()? || is_forwarding_marked(file) {
+/// Removes the table, and switches forwarding off if it was mybox who switched it on, unless somebody else
+/// counts on it by now: for them it stays, and the guard with it. The answer is what the user should know.
+fn remove_table(netlink: &mut Netlink, file: &Path) -> Result<Option<String>, Error> {
+    let is_ours = nat::has_guard()? || is_forwarding_marked(file);
+    if let (true, Some(other)) = (is_ours, bridge_of_others(netlink)?) {
+        kernel::nft::apply(&nat::guard_alone(&uplinks(netlink)?))?;
+        return Ok(Some(format!(
+            "IPv4 forwarding (net.ipv4.ip_forward) stays on, since bridge {other} needs it; in nftables, the \
+             table `ip mybox` stays, which keeps others from being forwarded"
+        )));
+    }
+    if is_ours {
         write(Path::new(FORWARDING), "0")?;
     }
-    Ok(())
+    kernel::nft::apply(nat::REMOVE_TABLE)?;
+    Ok(None)
+}
+
+/// The names of the links that lead to the outside.
+fn uplinks(netlink: &mut Netlink) -> Result<Vec<String>, Error> {
+    let default = netlink.default_links()?;
+    let links = netlink.links()?.into_iter();
+    let mut names: Vec<String> = links
+        .filter(|link| default.contains(&link.index))
+        .map(|link| link.name)
+        .collect();
+    names.sort();
+    Ok(names)
+}
+
+/// A bridge that is up and has an address, as Docker's have: the host forwards for it.
+fn bridge_of_others(netlink: &mut Netlink) -> Result<Option<String>, Error> {
+    let uplinks = uplinks(netlink)?;
+    let addresses = netlink.addresses()?;
+    let has_address = |index| addresses.iter().any(|(link, _)| *link == index);
+    let mut bridges = netlink.links()?.into_iter().filter(|link| {
+        link.is_bridge && link.up && has_address(link.index) && !uplinks.contains(&link.name)
+    });
+    Ok(bridges.next().map(|link| link.name))
 }
 
 fn forwarding() -> Result<bool, Error> {

@@ -18,7 +18,8 @@
 //! chain dns                    queries to a gateway go to the host's own resolver
 //! chain input                  through the bridge, the loopback is reached by such queries alone
 //! chain guard                  there only while mybox itself switched forwarding on: the host
-//!                              then forwards for containers and for nobody else
+//!                              then forwards for containers and virtual machines, whose links are
+//!                              bridges, and for nobody else
 //! ```
 
 use std::net::Ipv4Addr;
@@ -36,12 +37,16 @@ pub fn is_complete(bridge: &str) -> Result<bool> {
     Ok(nft::set_has_interface(TABLE, "bridges", bridge)? && nft::has_chain(TABLE, "published")?)
 }
 
-/// The script that makes the table if it is missing and adds a bridge to it.
-pub fn script(bridge: &str, subnet: Subnet, resolver: Option<Ipv4Addr>, guard: bool) -> String {
+/// The script that makes the table if it is missing and adds a bridge to it; with a guard where these are
+/// the links to the outside.
+pub fn script(
+    bridge: &str,
+    subnet: Subnet,
+    resolver: Option<Ipv4Addr>,
+    uplinks: Option<&[String]>,
+) -> String {
     let mut script = String::from(RULES);
-    if guard {
-        script.push_str(GUARD);
-    }
+    script.extend(uplinks.map(guard));
     script.push_str(&format!(
         "add element ip mybox bridges {{ \"{bridge}\" }}\n"
     ));
@@ -153,6 +158,28 @@ fn change<'a>(verb: &str, elements: impl Iterator<Item = (&'a Published, String)
     script
 }
 
+/// The script that leaves nothing of the table but the guard.
+pub fn guard_alone(uplinks: &[String]) -> String {
+    format!(
+        "{REMOVE_TABLE}add table ip mybox\n{BRIDGES}{}",
+        guard(uplinks)
+    )
+}
+
+/// Docker asks whether the host forwards, and counts on it: what passes any bridge is forwarded. But for
+/// one that is the way to the outside, as on a host of virtual machines.
+fn guard(uplinks: &[String]) -> String {
+    let names: Vec<String> = uplinks.iter().map(|name| format!("\"{name}\"")).collect();
+    let accept = |side: &str| {
+        let others = match names.as_slice() {
+            [] => String::new(),
+            names => format!(" {side}ifname != {{ {} }}", names.join(", ")),
+        };
+        format!("add rule ip mybox guard meta {side}ifkind \"bridge\"{others} accept\n")
+    };
+    format!("{GUARD}{}{}{DROP_OTHERS}", accept("i"), accept("o"))
+}
+
 /// The script that removes the table, if it is there.
 pub const REMOVE_TABLE: &str = "\
 add table ip mybox
@@ -210,9 +237,14 @@ add rule ip mybox input iifname @bridges ip daddr 127.0.0.0/8 ct status dnat acc
 add rule ip mybox input iifname @bridges ip daddr 127.0.0.0/8 drop
 ";
 
+const BRIDGES: &str = "add set ip mybox bridges { type ifname; }\n";
+
 const GUARD: &str = "\
 add chain ip mybox guard { type filter hook forward priority filter + 1; policy accept; }
 flush chain ip mybox guard
+";
+
+const DROP_OTHERS: &str = "\
 add rule ip mybox guard iifname != @bridges oifname != @bridges drop
 ";
 
@@ -245,7 +277,7 @@ mod tests {
     #[test]
     fn the_guard_is_there_only_when_asked_for() {
         let subnet = Subnet::preferred();
-        assert!(!script("b", subnet, None, false).contains("guard"));
-        assert!(script("b", subnet, None, true).contains("guard"));
+        assert!(!script("b", subnet, None, None).contains("guard"));
+        assert!(script("b", subnet, None, Some(&[])).contains("guard"));
     }
 }

@@ -36,7 +36,7 @@ impl Script {
             ));
         }
         self.line("nft -f - <<'RULES'");
-        self.line(nat::script(bridge, subnet, bridged.resolver, false).trim_end());
+        self.line(nat::script(bridge, subnet, bridged.resolver, None).trim_end());
         self.line("RULES");
     }
 
