@@ -642,6 +642,25 @@ fn networks_are_listed() {
     assert_eq!(list().stdout_json(), row(false, 0));
 }
 
+/// As CVE-2020-13401 of Docker: a container could give the host routes.
+#[test]
+fn router_advertisements_of_containers_are_taken_by_nobody() {
+    let (_private, sandbox) = alone("adverts");
+    let setting = |link: &str| format!("cat /proc/sys/net/ipv6/conf/{link}/accept_ra");
+    let of_container = |flags: &[&str]| {
+        let (server, _) = server(&sandbox, flags);
+        let pid = sandbox.container_pid();
+        let read = format!("nsenter -t {pid} --net {}", setting("eth0"));
+        let value = on_host(&sandbox, &read).line();
+        server.end();
+        value
+    };
+    assert_eq!(of_container(&[]), "0");
+    let wanted = ["--sysctl", "net.ipv6.conf.eth0.accept_ra=1"];
+    assert_eq!(of_container(&wanted), "1");
+    assert_eq!(on_host(&sandbox, &setting(sandbox.bridge())).line(), "0");
+}
+
 #[test]
 fn hardware_addresses_follow_addresses_and_the_bridge_keeps_its_own() {
     let (private, sandbox) = alone("mac");

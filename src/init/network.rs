@@ -1,5 +1,6 @@
 //! The container's end of its network: address, default route, loopback.
 
+use super::rootfs;
 use crate::kernel::netlink::{Address, Netlink};
 use crate::kernel::{Error, Result};
 use crate::plan::{NetworkMode, RunPlan};
@@ -23,6 +24,8 @@ pub(super) fn configure(plan: &RunPlan) -> Result<()> {
         ip: bridged.address,
         prefix: bridged.subnet.prefix(),
     };
+    // From other containers of the bridge. `--sysctl` has the last word, later.
+    rootfs::write_sysctl_if_there(&format!("net.ipv6.conf.{INTERFACE}.accept_ra"), "0")?;
     netlink.add_address(index, INTERFACE, address)?;
     netlink.set_up(index, INTERFACE)?;
     netlink.add_default_route(bridged.subnet.gateway())

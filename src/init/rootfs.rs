@@ -99,6 +99,14 @@ pub(super) fn close(plan: &RunPlan) -> Result<()> {
     Ok(())
 }
 
+/// Of a kernel that may not have it.
+pub(super) fn write_sysctl_if_there(name: &str, value: &str) -> Result<()> {
+    match write_sysctl(&Root::open(Path::new("/"))?, name, value) {
+        Err(error) if error.is(nix::errno::Errno::ENOENT) => Ok(()),
+        written => written,
+    }
+}
+
 fn write_sysctl(root: &Root, name: &str, value: &str) -> Result<()> {
     let path = format!("/proc/sys/{}", name.replace('.', "/"));
     let file = root.open_in(Path::new(&path), OFlags::WRONLY)?;

@@ -277,6 +277,13 @@ fn route_loopback(bridge: &str) -> Result<(), Error> {
     if is_on { Ok(()) } else { write(path, "1") }
 }
 
+/// Has the host take no IPv6 addresses and routes from containers. A kernel without IPv6 takes none.
+fn refuse_router_advertisements(bridge: &str) -> Result<(), Error> {
+    let path = format!("/proc/sys/net/ipv6/conf/{bridge}/accept_ra");
+    let path = Path::new(&path);
+    gone(fs::write(path, "0")).map_err(file_error("write", path))
+}
+
 /// Has ports of the host lead to a container of the bridge.
 pub fn publish(bridge: &str, ports: &[(Published, Ipv4Addr)]) -> Result<(), Error> {
     route_loopback(bridge)?;
@@ -290,6 +297,8 @@ fn bring_up(netlink: &mut Netlink, wanted: &Wanted<'_>, subnet: Subnet) -> Resul
     if netlink.link(name)?.is_none() {
         netlink.add_bridge(name, hardware_address(subnet.gateway()))?;
     }
+    // Before it has a port: else a container could give the host routes (CVE-2020-13401).
+    refuse_router_advertisements(name)?;
     let Some(link) = netlink.link(name)? else {
         return Err(kernel::Error::new("make bridge", name, "it vanished again").into());
     };

@@ -19,6 +19,10 @@ impl Script {
             "    ip link add {bridge} address {} type bridge",
             hardware_text(hardware_address(gateway))
         ));
+        self.refuse_router_advertisements(
+            "    ",
+            &format!("/proc/sys/net/ipv6/conf/{bridge}/accept_ra"),
+        );
         self.line(format!(
             "    ip address add {gateway}/{} broadcast + dev {bridge}",
             subnet.prefix()
@@ -38,6 +42,13 @@ impl Script {
         self.line("nft -f - <<'RULES'");
         self.line(nat::script(bridge, subnet, bridged.resolver, None).trim_end());
         self.line("RULES");
+    }
+
+    /// A kernel without IPv6 has no such file.
+    pub(super) fn refuse_router_advertisements(&mut self, indent: &str, file: &str) {
+        self.line(format!(
+            "{indent}[ ! -e \"{file}\" ] || echo 0 > \"{file}\""
+        ));
     }
 
     pub(super) fn cgroup(&mut self, plan: &RunPlan) {

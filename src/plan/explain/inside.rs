@@ -254,6 +254,7 @@ impl Script {
         self.line("ip link set lo up");
         if let Some(bridged) = &plan.bridged {
             let (address, prefix) = (bridged.address, bridged.subnet.prefix());
+            self.refuse_router_advertisements("", "$R/proc/sys/net/ipv6/conf/eth0/accept_ra");
             self.line(format!(
                 "ip address add {address}/{prefix} broadcast + dev eth0"
             ));
