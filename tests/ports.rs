@@ -530,6 +530,35 @@ fn others_who_drop_what_is_forwarded_are_told_and_find_their_rules_as_they_were(
     assert_eq!(shell(&sandbox, "iptables -S").stdout(), before);
 }
 
+/// As RHEL's iptables service and ufw have it: the policy accepts, and the last rule refuses.
+#[test]
+fn others_who_refuse_what_is_forwarded_by_a_rule_are_told_too() {
+    let (private, sandbox) = host("reject");
+    shell(
+        &sandbox,
+        "iptables -N own && iptables -A own -j REJECT --reject-with icmp-host-prohibited \
+         && iptables -A FORWARD -d 192.0.2.1 -j DROP",
+    );
+    for last in ["REJECT --reject-with icmp-host-prohibited", "own"] {
+        shell(&sandbox, &format!("iptables -A FORWARD -j {last}"));
+        let before = shell(&sandbox, "iptables -S").stdout();
+        let server = web(&sandbox, &["-p", "8080:80"]);
+        let get = ["tcp-get", &format!("{ADDRESS}:8080")];
+        drop(outside(&private, &get).run().ok());
+        let far = ["tcp-get", &format!("{OUTSIDE}:80")];
+        drop(sandbox.probe(&[], &far).run().ok());
+        // The user's own rules are in front of ours.
+        let listed = shell(&sandbox, "iptables -S FORWARD").stdout();
+        let lines: Vec<&str> = listed.lines().collect();
+        assert!(lines[1].contains("192.0.2.1"), "{listed}");
+        assert!(lines[2].contains(sandbox.bridge()), "{listed}");
+        server.end();
+        drop(sandbox.mybox(["network", "rm"]).run().ok());
+        assert_eq!(shell(&sandbox, "iptables -S").stdout(), before);
+        shell(&sandbox, &format!("iptables -D FORWARD -j {last}"));
+    }
+}
+
 #[test]
 fn rules_that_somebody_has_flushed_are_put_back_with_the_ports() {
     let (private, sandbox) = host("flushed-ports");

@@ -147,27 +147,22 @@ fn chain_attributes(table: &str, chain: &str) -> Result<Option<Vec<u8>>> {
     }
 }
 
-/// Whether a rule of the chain carries `text`, as in a comment.
-pub fn chain_mentions(table: &str, chain: &str, text: &str) -> Result<bool> {
+/// The rules of a chain as the kernel has them; none if there is no such chain.
+pub fn rules(table: &str, chain: &str) -> Result<Vec<Vec<u8>>> {
     // linux/netfilter/nf_tables.h: enum nft_rule_attributes
     const NFTA_RULE_TABLE: u16 = 1;
     const NFTA_RULE_CHAIN: u16 = 2;
     let mut body = attribute(NFTA_RULE_TABLE, &c_string(table));
     body.extend(attribute(NFTA_RULE_CHAIN, &c_string(chain)));
     let mut socket = nfnetlink::open()?;
-    let rules = nfnetlink::dump(&mut socket, &request(libc::NFT_MSG_GETRULE as u16, body))?;
-    let has = |rule: &Vec<u8>| {
-        rule.windows(text.len())
-            .any(|bytes| bytes == text.as_bytes())
-    };
-    match rules {
-        Err(libc::ENOENT) => Ok(false),
+    match nfnetlink::dump(&mut socket, &request(libc::NFT_MSG_GETRULE as u16, body))? {
+        Err(libc::ENOENT) => Ok(Vec::new()),
         Err(errno) => Err(refused(
             "list",
             format!("nftables chain {table} {chain}"),
             errno,
         )),
-        Ok(rules) => Ok(rules.iter().any(has)),
+        Ok(rules) => Ok(rules),
     }
 }
 
