@@ -179,6 +179,17 @@ fn a_route_of_the_host_takes_a_range_too() {
     assert_eq!(report.links["eth0"].addresses[0], "10.16.0.2/16");
 }
 
+/// As a VPN has them that takes all traffic.
+#[test]
+fn routes_to_half_the_internet_take_no_range() {
+    let (_private, sandbox) = with_outside("vpn");
+    for half in ["0.0.0.0/1", "128.0.0.0/1"] {
+        on_host(&sandbox, &format!("ip route add {half} via {OUTSIDE}"));
+    }
+    let get = ["tcp-get", &format!("{OUTSIDE}:80")];
+    assert_eq!(ask(&sandbox, &get), format!("outside\n{ADDRESS}"));
+}
+
 #[test]
 fn the_bridge_moves_when_its_range_was_taken_while_it_was_down() {
     let (_private, sandbox) = alone("moves");

@@ -19,6 +19,10 @@ use crate::kernel::netlink::{Address, Netlink};
 use crate::kernel::process::boot_id;
 use crate::kernel::{self, namespace};
 
+/// A route to more than 2^24 addresses is on the way to the outside, and takes no range: those of RFC 1918
+/// have no more.
+const LARGEST_TAKEN: u8 = 8;
+
 const FORWARDING: &str = "/proc/sys/net/ipv4/ip_forward";
 
 /// Why there is no network.
@@ -337,6 +341,8 @@ fn choose(
             netlink
                 .routes()?
                 .into_iter()
+                // A VPN that takes all traffic has halves of the Internet: more specific routes go on before.
+                .filter(|route| route.prefix >= LARGEST_TAKEN)
                 .map(range)
                 .filter(|route| !ours.iter().any(|it| it.overlaps(*route))),
         )
