@@ -74,15 +74,18 @@ pub const PUBLIC: [Ipv4Addr; 2] = [Ipv4Addr::new(8, 8, 8, 8), Ipv4Addr::new(8, 8
 
 /// The resolv.conf of a container on the bridge.
 ///
-/// Name servers on the host's loopback mean the container itself, inside. They are left out; if
-/// none is left, the gateway stands for the first of them and the firewall sends queries there. Where there
-/// is none at all, public ones are asked.
+/// The user's `own` are taken at their word. Of the host's, those on its loopback mean the container itself,
+/// inside. They are left out; if none is left, the gateway stands for the first of them and the firewall sends
+/// queries there. Where there is none at all, public ones are asked.
 pub fn bridged_resolver(host: &str, own: &[IpAddr], gateway: Ipv4Addr) -> Resolver {
-    let given: Vec<IpAddr> = if own.is_empty() {
-        name_servers(host).collect()
-    } else {
-        own.to_vec()
-    };
+    if !own.is_empty() {
+        return Resolver {
+            text: with_name_servers(host, own),
+            forward_to: None,
+            is_public: false,
+        };
+    }
+    let given: Vec<IpAddr> = name_servers(host).collect();
     let mut reachable: Vec<IpAddr> = given
         .iter()
         .copied()
@@ -201,13 +204,13 @@ mod tests {
 
     #[test]
     fn own_servers_replace_the_hosts() {
-        let resolver = bridged_resolver(
-            "nameserver 127.0.0.1\n",
-            &["1.1.1.1".parse().unwrap()],
-            GATEWAY,
-        );
-        assert_eq!(resolver.text, "nameserver 1.1.1.1\n");
-        assert_eq!(resolver.forward_to, None);
+        // One of its own loopback too: for all containers together there is only one to send queries on to.
+        for own in ["1.1.1.1", "127.0.0.2"] {
+            let servers = [own.parse().unwrap()];
+            let resolver = bridged_resolver("nameserver 127.0.0.1\n", &servers, GATEWAY);
+            assert_eq!(resolver.text, format!("nameserver {own}\n"));
+            assert_eq!(resolver.forward_to, None);
+        }
         assert_eq!(
             unbridged_resolver("nameserver 127.0.0.1\n", &[]),
             "nameserver 127.0.0.1\n"
