@@ -102,6 +102,9 @@ fn hint_for(error: &anyhow::Error) -> Option<String> {
                 Store::OnePlatform { .. } => {
                     "remove that name, or use --force: all its platforms go"
                 }
+                Store::PartOfIndex { .. } => {
+                    "`mybox pull -a` of that name fetches them; an image's id names it alone"
+                }
                 Store::InUse { .. } => {
                     "remove the containers first (`mybox rm`), or use --force to take the name only"
                 }

@@ -20,7 +20,7 @@ Examples:
   mybox push app:1 registry.example.com/team/app:1.2.3
 
 The manifest is pushed as it is: its digest is the same there as here. Where a tag names an index,
-all its images are pushed. Blobs that the registry has, in this repository or in another one that
+all its images are pushed; if only one of them is here, that one. Blobs that the registry has, in this repository or in another one that
 the image has a name of, are not sent again.")]
 pub(super) struct Arguments {
     /// How many blobs to send at a time
@@ -106,6 +106,10 @@ impl Display {
                     digest.short()
                 ));
             }
+            PushEvent::OneImage { left_out } => self.note(&format!(
+                "the only image of it that is here goes alone, without {}; `mybox pull -a` fetches those",
+                left_out.join(", ")
+            )),
             PushEvent::Began { blobs: all } => {
                 *blobs = all
                     .iter()

@@ -4,7 +4,8 @@
 //! outgoing    name -> manifests and blobs, held
 //! blobs       each distinct one, several at a time: there already, mounted from another repository
 //!             of the registry, or sent
-//! manifests   byte for byte as they are in the store, each after those it names; the tag last
+//! manifests   byte for byte as they are in the store, each after those it names; the tag last.
+//!             Of an index of which one image alone is here that image's
 //! ```
 //! What is on the registry when a push ends early is found there by the next one.
 
@@ -49,6 +50,11 @@ pub enum PushEvent {
     BringingBack {
         /// Which.
         digest: Digest,
+    },
+    /// The name is that of an index of which one image alone is here: that goes without it.
+    OneImage {
+        /// What else the index names: platforms, or digests.
+        left_out: Vec<String>,
     },
     /// It is known what is to be on the registry in the end.
     Began {
@@ -105,6 +111,10 @@ pub fn push(store: &Store, request: &PushRequest, watch: PushWatch) -> Result<Pu
     let client = Client::new(&request.registry)?;
     let target = client.destination(destination)?;
     let what = || format!("push {}", destination.familiar());
+    if !outgoing.left_out.is_empty() {
+        let left_out = outgoing.left_out.clone();
+        watch(PushEvent::OneImage { left_out });
+    }
     watch(PushEvent::Began {
         blobs: sizes(&outgoing),
     });

@@ -182,6 +182,14 @@ pub enum Error {
         /// The name, canonical.
         reference: String,
     },
+    /// An index that is to go elsewhere whole, and of which only some images are here.
+    #[error("{name} names images that are not here: {}", missing.join(", "))]
+    PartOfIndex {
+        /// The name as given.
+        name: String,
+        /// The images' platforms, or their digests.
+        missing: Vec<String>,
+    },
     /// An image that containers are made of.
     #[error("image {} is used by {}", image.short(), containers.join(", "))]
     InUse {

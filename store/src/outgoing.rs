@@ -24,6 +24,9 @@ pub struct Outgoing {
     pub blobs: Vec<OutgoingBlob>,
     /// All names of what the name names.
     pub references: Vec<Reference>,
+    /// What an index names that is not here: the platforms, or digests of what is for none. Then its only
+    /// image that is here goes without it.
+    pub left_out: Vec<String>,
 }
 
 /// A manifest or an index.
@@ -66,8 +69,8 @@ struct Leads {
 }
 
 impl Store {
-    /// Everything that a name leads to. What is not here, as other platforms of an index can be, is
-    /// an error: half of it would be of use to nobody.
+    /// Everything that a name leads to. An index of which one image alone is here, as `load` can bring
+    /// it, stays behind. Where several are here and others are not that is an error: nobody has use for half.
     pub fn outgoing(&self, name: &str) -> Result<Outgoing> {
         self.read_along(|index| self.outgoing_of(index, name))
     }
@@ -82,32 +85,53 @@ impl Store {
             .collect();
         references.sort();
         let named = match meant.manifest {
-            Some(manifest) => meant.root.manifests.into_iter().find_map(|found| {
-                (found.descriptor.digest == manifest).then_some(found.descriptor)
-            }),
+            Some(manifest) => {
+                let mut images = meant.root.manifests.iter();
+                images.find(|found| found.descriptor.digest == manifest)
+            }
             None => None,
         };
-        let mut packing = Packing {
-            store: self,
-            seen: HashSet::new(),
-            outgoing: Outgoing {
-                documents: Vec::new(),
-                blobs: Vec::new(),
-                references,
-            },
-        };
-        packing.document(&named.unwrap_or(meant.root.entry), 0)?;
-        Ok(packing.outgoing)
+        let named = named.map_or(&meant.root.entry, |found| &found.descriptor);
+        let mut packing = Packing::of(self);
+        packing.document(named, 0)?;
+        let missing = std::mem::take(&mut packing.missing);
+        if !missing.is_empty() {
+            let [only] = &*meant.root.manifests else {
+                let name = name.to_owned();
+                return Err(Error::PartOfIndex { name, missing });
+            };
+            packing = Packing::of(self);
+            packing.document(&only.descriptor, 0)?;
+        }
+        Ok(Outgoing {
+            documents: packing.documents,
+            blobs: packing.blobs,
+            references,
+            left_out: missing,
+        })
     }
 }
 
 struct Packing<'a> {
     store: &'a Store,
     seen: HashSet<Digest>,
-    outgoing: Outgoing,
+    documents: Vec<OutgoingDocument>,
+    blobs: Vec<OutgoingBlob>,
+    /// What indexes name that is not here.
+    missing: Vec<String>,
 }
 
-impl Packing<'_> {
+impl<'a> Packing<'a> {
+    fn of(store: &'a Store) -> Self {
+        Self {
+            store,
+            seen: HashSet::new(),
+            documents: Vec::new(),
+            blobs: Vec::new(),
+            missing: Vec::new(),
+        }
+    }
+
     fn document(&mut self, descriptor: &Descriptor, depth: usize) -> Result<()> {
         let digest = descriptor.digest;
         if !self.seen.insert(digest) {
@@ -121,13 +145,16 @@ impl Packing<'_> {
         let leads: Leads =
             serde_json::from_slice(&bytes).map_err(|error| Error::json(digest, error))?;
         for child in &leads.manifests {
-            self.document(child, depth + 1)?;
+            match self.document(child, depth + 1) {
+                Err(error) if error.is_not_found() => self.missing.push(called(child)),
+                packed => packed?,
+            }
         }
         let blobs = leads.config.iter().chain(&leads.layers).chain(&leads.blobs);
         for blob in blobs {
             self.blob(blob)?;
         }
-        self.outgoing.documents.push(OutgoingDocument {
+        self.documents.push(OutgoingDocument {
             descriptor: descriptor.clone(),
             bytes,
         });
@@ -141,10 +168,18 @@ impl Packing<'_> {
         let path = || self.store.blob_path(descriptor.digest);
         let held = self.store.hold_blob(descriptor.digest)?;
         let held = held.ok_or_else(|| Error::damaged(path(), "it is not there"))?;
-        self.outgoing.blobs.push(OutgoingBlob {
+        self.blobs.push(OutgoingBlob {
             descriptor: descriptor.clone(),
             held,
         });
         Ok(())
+    }
+}
+
+/// What one of an index's is called: its platform, where it has one.
+fn called(child: &Descriptor) -> String {
+    match child.platform() {
+        Some(platform) if platform.os != "unknown" => platform.to_string(),
+        _ => child.digest.to_string(),
     }
 }

@@ -96,6 +96,38 @@ fn an_index_is_pushed_with_all_its_images() {
 }
 
 #[test]
+fn of_an_index_that_is_here_in_part_a_single_image_goes_alone_and_several_do_not() {
+    let sandbox = Sandbox::new("push");
+    let (source, target, home) = registries(&sandbox);
+    let platforms = ["arm/v7", "s390x"].map(|one| TestImage::for_platform(one, [Rootfs::empty()]));
+    let [arm, other] = platforms;
+    let images = [image("for this machine", 2), arm, other];
+    let index = index_of(&images);
+    images
+        .iter()
+        .for_each(|image| source.add("app:each", image));
+    source.add_manifest(Some("app:1"), &index);
+    let (from, to) = (source.reference("app:1"), target.reference("app:1"));
+    home.run_by(sandbox.mybox(["pull", "-a", &from])).run().ok();
+    let lose = |image: &TestImage| {
+        let hex = image.digest().replace("sha256:", "");
+        let blob = sandbox.root().join("blobs/sha256").join(hex);
+        std::fs::remove_file(blob).expect("a manifest");
+    };
+    lose(&images[1]);
+    let refused = push(&sandbox, &home, [&from, &to]).run().code(1);
+    let refused = refused.says("names images that are not here: linux/arm/v7");
+    drop(refused.says("hint: `mybox pull -a`"));
+    lose(&images[2]);
+    let pushed = push(&sandbox, &home, [&from, &to]).run().ok();
+    drop(pushed.says("goes alone, without linux/arm/v7, linux/s390x"));
+    assert!(target.has_tag("app:1"));
+    let elsewhere = Sandbox::new("push");
+    let pulled = pull(&elsewhere, &home, &to).run().ok().line();
+    assert_eq!(pulled, images[0].digest());
+}
+
+#[test]
 fn blobs_of_another_repository_are_mounted() {
     let sandbox = Sandbox::new("push");
     let (registry, home) = (DockerRegistry::start(), Home::of(&sandbox));
