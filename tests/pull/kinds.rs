@@ -290,18 +290,9 @@ fn what_is_no_image_is_refused_and_says_what_it_is() {
         let kind = kind.to_owned();
         changed(&image, move |manifest| {
             manifest["layers"][0]["mediaType"] = json!(kind);
-            manifest["layers"][0]["urls"] = json!(["https://example.com/layer"]);
         })
     };
     let cases = [
-        (
-            layer_type("application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"),
-            "https://example.com/layer",
-        ),
-        (
-            layer_type("application/vnd.oci.image.layer.nondistributable.v1.tar+gzip"),
-            "non-distributable",
-        ),
         (layer_type("application/x-other"), "application/x-other"),
         (
             changed(&image, |manifest| {
@@ -336,6 +327,43 @@ fn what_is_no_image_is_refused_and_says_what_it_is() {
         assert_nothing_published(&sandbox);
     }
     pull(&sandbox, &registry, "app:good").run().ok();
+}
+
+#[test]
+fn a_layer_that_registries_need_not_have_is_taken_where_it_is() {
+    let image = TestImage::new([Rootfs::tiny().file("file", "text")]);
+    let of_type = |kind: &str| {
+        changed(&image, |manifest| {
+            manifest["layers"][0]["mediaType"] = json!(kind);
+            manifest["layers"][0]["urls"] = json!(["https://example.com/layer"]);
+        })
+    };
+    for kind in [
+        "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
+        "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip",
+    ] {
+        let (sandbox, registry) = (Sandbox::new("pull"), FakeRegistry::start());
+        registry.add("app:good", &image);
+        registry.add_manifest(Some("app:latest"), &of_type(kind));
+        let gone = Fault::Status(404, Vec::new());
+        registry.fail(image.layers[0].digest(), 1, gone);
+        let failed = pull(&sandbox, &registry, "app").run().code(1);
+        let failed = failed.says("non-distributable");
+        drop(
+            failed
+                .says("only https://example.com/layer")
+                .says("pull 127.0.0.1"),
+        );
+        assert_nothing_published(&sandbox);
+        pull(&sandbox, &registry, "app").run().ok();
+        let archive = sandbox.scratch().join("app.tar");
+        let save = sandbox.mybox(["save", &registry.reference("app"), "-o"]);
+        save.arg(&archive).run().ok();
+        let other = Sandbox::new("pull");
+        other.mybox(["load", "-i"]).arg(&archive).run().ok();
+        let words = [&*registry.reference("app"), "probe", "cat", "/file"];
+        assert_eq!(other.run(words).run().ok().stdout(), "text");
+    }
 }
 
 #[test]

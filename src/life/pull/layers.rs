@@ -8,32 +8,38 @@ use std::sync::{Mutex, PoisonError};
 use std::thread::ScopedJoinHandle;
 
 use anyhow::{Context, Result, bail};
-use mybox_store::{Arrival, DiffId, Digest, Held, HeldLayer, LayerStep, Partial, Store};
+use mybox_store::{
+    Arrival, Descriptor, DiffId, Digest, Held, HeldLayer, LayerStep, Partial, Store,
+};
 
 use super::download::{Download, Downloaded, Flag};
 use super::resolve::Resolved;
 use super::{Event, Kept, LayerEvent, Watch};
 use crate::kernel::process::step_back;
-use crate::registry::{Client, Source};
+use crate::registry::{self, Client, Source};
 
 /// A blob that is wanted, and the layer that is to be made of it.
 pub(super) struct Task {
     pub(super) digest: Digest,
     pub(super) size: u64,
     pub(super) layer: Option<DiffId>,
+    /// Of a layer that registries need not have: where else it is said to be.
+    elsewhere: Option<String>,
 }
 
 /// The distinct blobs, in the order of the images' layers.
 pub(super) fn tasks(resolved: &Resolved) -> Result<Vec<Task>> {
     let mut tasks: Vec<Task> = Vec::new();
     let mut known: HashMap<Digest, usize> = HashMap::new();
-    let mut add = |digest, size, layer| -> Result<()> {
+    let mut add = |blob: &Descriptor, layer| -> Result<()> {
+        let (digest, size) = (blob.digest, blob.size);
         let Some(&number) = known.get(&digest) else {
             known.insert(digest, tasks.len());
             tasks.push(Task {
                 digest,
                 size,
                 layer,
+                elsewhere: elsewhere(blob),
             });
             return Ok(());
         };
@@ -54,15 +60,23 @@ pub(super) fn tasks(resolved: &Resolved) -> Result<Vec<Task>> {
             .iter()
             .zip(&image.config.rootfs.diff_ids)
         {
-            add(blob.digest, blob.size, Some(*layer))?;
+            add(blob, Some(*layer))?;
         }
     }
     for manifest in &resolved.attachments {
         for blob in std::iter::once(&manifest.config).chain(&manifest.layers) {
-            add(blob.digest, blob.size, None)?;
+            add(blob, None)?;
         }
     }
     Ok(tasks)
+}
+
+fn elsewhere(blob: &Descriptor) -> Option<String> {
+    blob.need_not_be_distributed()
+        .then(|| match blob.urls().join(", ") {
+            none if none.is_empty() => "and it names no other place".to_owned(),
+            places => format!("only {places}"),
+        })
 }
 
 /// The numbers of the tasks, the largest first: else a large one that comes late is waited for by itself.
@@ -132,7 +146,7 @@ impl Fetcher<'_> {
                     task,
                     stop: &stop,
                 };
-                let arrived = work.run();
+                let arrived = work.run().map_err(|error| work.explained(error));
                 let mut outcome = lock();
                 match (arrived, &mut *outcome) {
                     (Ok(arrived), Ok(kept)) => kept.add(arrived),
@@ -168,6 +182,17 @@ impl Work<'_> {
             number: self.number,
             step,
         });
+    }
+
+    /// Why the registry has no such blob, if that is to be expected.
+    fn explained(&self, error: anyhow::Error) -> anyhow::Error {
+        let (digest, cause) = (self.task.digest, error.downcast_ref());
+        match (&self.task.elsewhere, cause) {
+            (Some(places), Some(registry::Error::NotFound { .. })) => error.context(format!(
+                "its layer {digest} is non-distributable: registries need not have it, {places}"
+            )),
+            _ => error,
+        }
     }
 
     fn run(&self) -> Result<Arrived> {

@@ -245,6 +245,18 @@ fn is_missing(error: &anyhow::Error) -> bool {
 pub fn pull(store: &Store, request: &PullRequest, watch: Watch<'_>) -> Result<Pulled> {
     let client = Client::new(&request.registry)?;
     let resolved = resolve::resolve(store, &client, request, watch)?;
+    let what = format!("pull {}", resolved.reference.familiar());
+    bring(store, &client, resolved, request.jobs, watch).context(what)
+}
+
+/// Fetches what the name has led to, and names it.
+fn bring(
+    store: &Store,
+    client: &Client,
+    resolved: Resolved,
+    jobs: usize,
+    watch: Watch<'_>,
+) -> Result<Pulled> {
     let tasks = layers::tasks(&resolved)?;
     watch(Event::Resolved {
         reference: resolved.reference.clone(),
@@ -254,13 +266,13 @@ pub fn pull(store: &Store, request: &PullRequest, watch: Watch<'_>) -> Result<Pu
     let laid_down = laid_down.filter_map(|task| Some((task.layer?, task.digest)));
     let fetcher = layers::Fetcher {
         store,
-        client: &client,
+        client,
         source: &resolved.source,
         watch,
         dispensable: store.dispensable(laid_down)?,
     };
     let kept = fetcher
-        .fetch_all(&tasks, request.jobs)
+        .fetch_all(&tasks, jobs)
         .inspect_err(|error| make_room_again(store, &tasks, error))?;
     publish(store, resolved, &kept)
 }

@@ -32,29 +32,6 @@ const NON_DISTRIBUTABLE: [&str; 2] = [
     "application/vnd.docker.image.rootfs.foreign.",
 ];
 
-/// What a layer is, by its media type.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum LayerKind {
-    /// A tar, plain or compressed: which, its bytes tell.
-    Tar,
-    /// One that registries do not have.
-    NonDistributable,
-    Unknown,
-}
-
-pub(crate) fn layer_kind(media_type: &str) -> LayerKind {
-    if LAYERS.contains(&media_type) {
-        LayerKind::Tar
-    } else if NON_DISTRIBUTABLE
-        .iter()
-        .any(|kind| media_type.starts_with(kind))
-    {
-        LayerKind::NonDistributable
-    } else {
-        LayerKind::Unknown
-    }
-}
-
 /// Names a blob: what it is, how long, and where.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -105,8 +82,19 @@ impl Descriptor {
         })
     }
 
+    /// Whether it names a layer: a tar, plain or compressed; which, its bytes tell.
+    pub(crate) fn is_layer(&self) -> bool {
+        LAYERS.contains(&&*self.media_type) || self.need_not_be_distributed()
+    }
+
+    /// Whether it names a layer that registries and archives need not have.
+    pub fn need_not_be_distributed(&self) -> bool {
+        let mut kinds = NON_DISTRIBUTABLE.iter();
+        kinds.any(|kind| self.media_type.starts_with(kind))
+    }
+
     /// Where else its bytes are said to be.
-    pub(crate) fn urls(&self) -> Vec<&str> {
+    pub fn urls(&self) -> Vec<&str> {
         let urls = self.other.get("urls").and_then(serde_json::Value::as_array);
         urls.into_iter()
             .flatten()
