@@ -202,6 +202,10 @@ fn what_is_no_archive_of_images_is_refused_in_words() {
     let load = |bytes: Vec<u8>| sandbox.mybox(["load"]).stdin(bytes).run().code(1);
     load(b"hello".to_vec()).says("standard input: not a tar archive");
     load(Rootfs::empty().file("a", "b").tar()).says("it is no archive of images");
+    let empty = sandbox.scratch().join("empty");
+    std::fs::create_dir(&empty).expect("make a directory");
+    let directory = sandbox.mybox(["load", "-i"]).arg(&empty);
+    drop(directory.run().code(1).says("it is no archive of images"));
     sandbox
         .mybox(["load", "-i", "/nonexistent"])
         .run()

@@ -178,6 +178,12 @@ impl Display {
         let text = match warning {
             Warning::SkippedSocket { path } => format!("left out the socket {path}"),
             Warning::SkippedMount { path } => format!("left out what is mounted on {path}"),
+            Warning::SkippedArtifact { digest, kind } => {
+                format!(
+                    "left out {}: no image but an artifact of type {kind}",
+                    digest.short()
+                )
+            }
             Warning::Changed { path } => format!("{path} was changed while it was read"),
             other => format!("{other:?}"),
         };

@@ -24,10 +24,10 @@ Examples:
   skopeo copy docker://quay.io/team/app oci-archive:app.tar:app && mybox load -i app.tar
 
 Archives of both kinds are taken, plain or compressed, as docker, podman, skopeo and mybox write
-them.")]
+them, and directories with the same in them, as image layouts are.")]
 pub(super) struct Arguments {
-    /// The file [default: standard input]
-    #[arg(short, long, value_name = "FILE")]
+    /// The file or directory [default: standard input]
+    #[arg(short, long, value_name = "FILE|DIR")]
     input: Option<PathBuf>,
     #[command(flatten)]
     layer_form: LayerFormArgument,
@@ -52,6 +52,11 @@ pub(super) fn run(places: &Places, arguments: &Arguments) -> Result<u8, Failure>
     let store = arguments.layer_form.open(places)?;
     let mut display = Display::new(arguments.quiet);
     let loaded = match &arguments.input {
+        Some(path) if path.is_dir() => {
+            let loaded = store.load_directory(path, &mut |progress| display.show(progress));
+            display.finish();
+            loaded?
+        }
         Some(path) if path.as_os_str() != "-" => {
             let name = path.display().to_string();
             let mut file = File::open(path).with_context(|| format!("open {name}"))?;

@@ -400,6 +400,75 @@ fn oci(spoil: impl Fn(&str, Vec<u8>) -> Option<(String, Vec<u8>)>) -> Vec<u8> {
 }
 
 #[test]
+fn an_artifact_beside_an_image_is_left_out_and_one_alone_is_no_image() {
+    let source = Scratch::new();
+    let layout = Layout(source.store.root());
+    let config = layout.blob("application/vnd.cncf.helm.config.v1+json", b"{}");
+    let chart = layout.manifest(&json!({
+        "schemaVersion": 2, "config": config, "layers": [],
+    }));
+    let with_chart = |keep_image: bool| {
+        let archive = oci(|name, bytes| {
+            let mut index: Value = match name {
+                "index.json" => serde_json::from_slice(&bytes).unwrap(),
+                _ => return Some((name.to_owned(), bytes)),
+            };
+            let manifests = index["manifests"].as_array_mut().unwrap();
+            manifests.retain(|_| keep_image);
+            manifests.push(chart.clone());
+            Some((name.to_owned(), index.to_string().into_bytes()))
+        });
+        let path = source.store.root().join("blobs/sha256");
+        let file = |blob: &Value| {
+            let hex = digest(blob).hex();
+            let bytes = std::fs::read(path.join(&hex)).unwrap();
+            (format!("blobs/sha256/{hex}"), bytes)
+        };
+        let mut extra = Archive::new();
+        for blob in [&chart, &config] {
+            let (name, bytes) = file(blob);
+            extra = extra.file(&name, &bytes);
+        }
+        [&extra.cut()[..], &archive].concat()
+    };
+    let target = Scratch::new();
+    let mut told = Vec::new();
+    let archive = with_chart(true);
+    let loaded = target
+        .store
+        .load(&mut &archive[..], "test.tar", &mut |progress| {
+            if let mybox_store::Progress::Warning(warning) = progress {
+                told.push(warning.to_string());
+            }
+        });
+    assert_eq!(loaded.unwrap().len(), 1);
+    assert!(told.len() == 1 && told[0].contains("helm"), "{told:?}");
+    assert_eq!(target.store.images().unwrap().len(), 1);
+    refuses(
+        &with_chart(false),
+        "an artifact of type application/vnd.cncf.helm",
+    );
+}
+
+#[test]
+fn an_unpacked_archive_is_loaded_like_the_archive() {
+    for format in FORMATS {
+        let scratch = Scratch::new();
+        let image = scratch.import_as(&tar("content"), "app");
+        let archive = save(&scratch.store, &["app"], format);
+        let directory = scratch.path("unpacked");
+        tar::Archive::new(&archive[..]).unpack(&directory).unwrap();
+        let target = Scratch::new();
+        let load = || target.store.load_directory(&directory, &mut |_| {});
+        assert_eq!(load().unwrap()[0].id, image.id);
+        clean(&target.store);
+        std::os::unix::fs::symlink("/etc/passwd", directory.join("link")).unwrap();
+        let error = chain(&load().unwrap_err());
+        assert!(error.contains("out of the archive"), "{error}");
+    }
+}
+
+#[test]
 fn every_part_of_an_oci_archive_is_checked() {
     let same = |name: &str, bytes: Vec<u8>| Some((name.to_owned(), bytes));
     loads(&Scratch::new().store, &oci(same));

@@ -132,6 +132,13 @@ pub enum Warning {
         /// Its path in the tree, escaped for display.
         path: String,
     },
+    /// What an archive has beside its images: it is no image.
+    SkippedArtifact {
+        /// Its manifest.
+        digest: Digest,
+        /// Of what type it is.
+        kind: String,
+    },
     /// A file that somebody changed while it was read: it has the size that it had at first.
     Changed {
         /// Its path in the tree, escaped for display.
@@ -148,6 +155,9 @@ impl std::fmt::Display for Warning {
                     formatter,
                     "{path}: something is mounted there, packed as empty"
                 )
+            }
+            Self::SkippedArtifact { digest, kind } => {
+                write!(formatter, "{digest}: an artifact of type {kind}, left out")
             }
             Self::Changed { path } => write!(formatter, "{path}: it changed while it was read"),
         }

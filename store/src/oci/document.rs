@@ -39,6 +39,14 @@ impl Document {
         shape.media_type
     }
 
+    /// Of what type something is that has the manifest of an image and is none: a chart, a signature.
+    pub(crate) fn artifact_type(bytes: &[u8]) -> Option<String> {
+        let shape: Shape = serde_json::from_slice(bytes).ok()?;
+        let manifest: Manifest = serde_json::from_slice(bytes).ok()?;
+        let is_image = manifest.is_image();
+        (!is_image).then(|| shape.artifact_type.unwrap_or(manifest.config.media_type))
+    }
+
     /// Reads a manifest or index. `media_type` is what its server called it, empty if it
     /// did not; what the document calls itself counts more.
     pub fn parse(bytes: &[u8], media_type: &str) -> Result<Self> {

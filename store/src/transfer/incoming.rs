@@ -1,5 +1,6 @@
-//! An archive that is read: its files, in a directory of `ingest/`, by the paths the archive has
-//! them under. Those paths are keys and nothing else; on the disk the files are numbered.
+//! An archive that is read, or a directory as if it were one: its files, in a directory of `ingest/`, by
+//! the paths the archive has them under. Those paths are keys and nothing else; on the disk the files
+//! are numbered.
 //!
 //! ```text
 //! ingest/tmp-<pid>-<n>/0 1 2 ...     locked by the directory, gone with it
@@ -7,19 +8,22 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, BufRead, Read, Write};
+use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 
 use super::BLOBS;
 use crate::archive::{Kind, Reader};
 use crate::compression::Decompressor;
 use crate::digest::{Digest, Hasher};
+use crate::dir;
 use crate::error::{Context, Error, Result};
 use crate::ingest::Temporary;
 use crate::layer::source::Place;
 use crate::layout::Store;
+use crate::names::Names;
 
 const BUFFER: usize = 256 << 10;
 /// Files and links of an archive: docker's have four for each layer.
@@ -30,6 +34,8 @@ const MOST_NAMES: usize = 8 << 20;
 const MOST_LINKS: usize = 8;
 /// The largest document that is read into memory.
 const SMALL: u64 = 4 << 20;
+/// Directories in directories, at most: a layout has two.
+const DEEPEST: usize = 32;
 
 /// One file of the archive.
 #[derive(Clone, Copy, Debug)]
@@ -59,17 +65,7 @@ impl Files {
         name: &str,
         progress: &mut dyn FnMut(u64),
     ) -> Result<Self> {
-        let mut files = Self {
-            directory: Temporary::directory(store.ingest()).on("create a directory in", || {
-                store.root().display().to_string()
-            })?,
-            name: name.to_owned(),
-            files: HashMap::new(),
-            links: HashMap::new(),
-            by_digest: HashMap::new(),
-            entries: 0,
-            names: 0,
-        };
+        let mut files = Self::none(store, name.to_owned())?;
         let mut plain = Plain {
             input: Decompressor::new(input, name)?,
             failed: None,
@@ -82,39 +78,148 @@ impl Files {
         }
     }
 
+    /// Reads a directory, such as an image layout. `progress` gets bytes of its files.
+    pub(super) fn of_directory(
+        store: &Store,
+        path: &Path,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<Self> {
+        let mut files = Self::none(store, path.display().to_string())?;
+        let directory = dir::open_path(path).on_path("open", path)?;
+        let mut buffer = vec![0; BUFFER];
+        let mut bytes = 0;
+        let mut read = |more| {
+            bytes += more;
+            progress(bytes);
+        };
+        files.read_directory(&directory, b"", &mut buffer, &mut read)?;
+        Ok(files)
+    }
+
+    fn none(store: &Store, name: String) -> Result<Self> {
+        let directory = Temporary::directory(store.ingest()).on("create a directory in", || {
+            store.root().display().to_string()
+        })?;
+        Ok(Self {
+            directory,
+            name,
+            files: HashMap::new(),
+            links: HashMap::new(),
+            by_digest: HashMap::new(),
+            entries: 0,
+            names: 0,
+        })
+    }
+
+    /// Reads what is in a directory whose path ends with a slash, or is empty.
+    fn read_directory(
+        &mut self,
+        directory: &OwnedFd,
+        path: &[u8],
+        buffer: &mut [u8],
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<()> {
+        if path.iter().filter(|byte| **byte == b'/').count() > DEEPEST {
+            return Err(self.refuse("it is deeper than any archive of images".to_owned()));
+        }
+        let mut names = Names::of(directory, path)?;
+        while let Some(name) = names.next() {
+            let path = [path, name].concat();
+            self.count(path.len())?;
+            let stat = rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)
+                .on_entry("stat", &path)?;
+            match FileType::from_raw_mode(stat.st_mode) {
+                FileType::Directory => {
+                    let below = dir::open(directory, name).on_entry("open", &path)?;
+                    let path = [&path[..], b"/"].concat();
+                    self.read_directory(&below, &path, buffer, progress)?;
+                }
+                FileType::RegularFile => {
+                    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+                    let file = rustix::fs::openat(directory, name, flags, Mode::empty());
+                    let file = File::from(file.on_entry("open", &path)?);
+                    self.read_file(file, &path, buffer, progress)?;
+                }
+                FileType::Symlink => {
+                    let target = rustix::fs::readlinkat(directory, name, Vec::new());
+                    let target = target.on_entry("read the symlink", &path)?;
+                    self.take_link(&path, beside(&path, target.as_bytes()))?;
+                }
+                _ => return Err(Error::bad_entry(&path, "a device in an archive")),
+            }
+        }
+        Ok(())
+    }
+
+    fn read_file(
+        &mut self,
+        mut file: File,
+        path: &[u8],
+        buffer: &mut [u8],
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<()> {
+        self.take_file(buffer, path, &mut |buffer| {
+            let read = read_some(&mut file, buffer).on_entry("read", path)?;
+            progress(read as u64);
+            Ok(read)
+        })
+    }
+
+    /// One more entry, and the bytes of its names.
+    fn count(&mut self, names: usize) -> Result<()> {
+        self.entries += 1;
+        self.names += names;
+        if self.entries > MOST_ENTRIES || self.names > MOST_NAMES {
+            return Err(self.refuse("it has more files than any archive of images".to_owned()));
+        }
+        Ok(())
+    }
+
+    /// As tar(1) has it, the last one of a name counts.
+    fn take_file(
+        &mut self,
+        buffer: &mut [u8],
+        name: &[u8],
+        read: &mut dyn FnMut(&mut [u8]) -> Result<usize>,
+    ) -> Result<()> {
+        let key = key(name);
+        let file = self.store(buffer, name, read)?;
+        check_blob(&key, &file, name)?;
+        self.by_digest.insert(file.digest, file);
+        self.links.remove(&key);
+        self.files.insert(key, file);
+        Ok(())
+    }
+
+    fn take_link(&mut self, name: &[u8], target: Option<Vec<u8>>) -> Result<()> {
+        let target =
+            target.ok_or_else(|| Error::bad_entry(name, "a link that leads out of the archive"))?;
+        let key = key(name);
+        self.files.remove(&key);
+        self.links.insert(key, target);
+        Ok(())
+    }
+
     fn read_tar(&mut self, plain: &mut Plain<'_>, progress: &mut dyn FnMut(u64)) -> Result<()> {
         let mut reader = Reader::new(io::BufReader::with_capacity(BUFFER, plain));
         let mut buffer = vec![0; BUFFER];
         while let Some(entry) = reader.next_entry()? {
-            self.entries += 1;
-            self.names += entry.name.len() + entry.link.len();
-            if self.entries > MOST_ENTRIES || self.names > MOST_NAMES {
-                return Err(self.refuse("it has more files than any archive of images".to_owned()));
-            }
-            let key = key(&entry.name);
+            self.count(entry.name.len() + entry.link.len())?;
             match entry.kind {
                 Kind::Directory => {}
                 Kind::File if entry.sparse.is_some() => {
                     return Err(Error::bad_entry(&entry.name, "a sparse file in an archive"));
                 }
                 Kind::File => {
-                    let file = self.store(&mut reader, &mut buffer, &entry.name)?;
-                    check_blob(&key, &file, &entry.name)?;
-                    self.by_digest.insert(file.digest, file);
-                    // As tar(1) has it, the last one of a name counts.
-                    self.links.remove(&key);
-                    self.files.insert(key, file);
+                    let mut read = |buffer: &mut [u8]| reader.read_data(buffer);
+                    self.take_file(&mut buffer, &entry.name, &mut read)?;
                 }
                 Kind::Symlink | Kind::Hardlink => {
                     let target = match entry.kind {
-                        Kind::Hardlink => Some(self::key(&entry.link)),
-                        _ => beside(&key, &entry.link),
+                        Kind::Hardlink => Some(key(&entry.link)),
+                        _ => beside(&key(&entry.name), &entry.link),
                     };
-                    let target = target.ok_or_else(|| {
-                        Error::bad_entry(&entry.name, "a link that leads out of the archive")
-                    })?;
-                    self.files.remove(&key);
-                    self.links.insert(key, target);
+                    self.take_link(&entry.name, target)?;
                 }
                 Kind::Fifo | Kind::CharacterDevice | Kind::BlockDevice => {
                     return Err(Error::bad_entry(&entry.name, "a device in an archive"));
@@ -125,12 +230,12 @@ impl Files {
         Ok(())
     }
 
-    /// Copies the current entry's data to a file of its own.
+    /// Copies what is read to a file of its own.
     fn store(
         &self,
-        reader: &mut Reader<impl BufRead>,
         buffer: &mut [u8],
         name: &[u8],
+        read: &mut dyn FnMut(&mut [u8]) -> Result<usize>,
     ) -> Result<Incoming> {
         let number = self.entries;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
@@ -141,7 +246,7 @@ impl Files {
         let mut hasher = Hasher::default();
         let mut size = 0;
         loop {
-            match reader.read_data(buffer)? {
+            match read(buffer)? {
                 0 => break,
                 read => {
                     hasher.update(&buffer[..read]);
@@ -235,6 +340,15 @@ impl Files {
         Error::BadInput {
             name: self.name.clone(),
             reason,
+        }
+    }
+}
+
+fn read_some(file: &mut File, buffer: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match file.read(buffer) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            read => return read,
         }
     }
 }

@@ -3,12 +3,13 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::io::Read;
+use std::path::Path;
 
 use super::incoming::{Files, Incoming};
 use super::{DOCKER_MANIFEST, DockerImage, FULL_NAME, INDEX, LAYOUT};
 use crate::digest::{DiffId, Digest};
 use crate::error::{Context, Error, Result};
-use crate::import::Progress;
+use crate::import::{Progress, Warning};
 use crate::layer::HeldLayer;
 use crate::layer::source::Source;
 use crate::layout::Store;
@@ -50,6 +51,19 @@ struct Plan {
     made: Vec<Vec<u8>>,
     /// What each layer is laid down from.
     layers: HashMap<DiffId, Digest>,
+    /// What lies beside the images and is none.
+    artifacts: Vec<(Digest, String)>,
+}
+
+impl Plan {
+    fn without_images(&self) -> String {
+        match self.artifacts.first() {
+            None => "there is no image in it".to_owned(),
+            Some((digest, kind)) => {
+                format!("there is no image in it: {digest} is an artifact of type {kind}")
+            }
+        }
+    }
 }
 
 impl Store {
@@ -64,21 +78,40 @@ impl Store {
         let files = Files::read(self, input, name, &mut |bytes| {
             progress(Progress::Reading { bytes, total: None });
         })?;
+        self.load_files(&files, progress)
+    }
+
+    /// As [`Store::load`], of an archive that is unpacked: an image layout, mostly.
+    pub fn load_directory(
+        &self,
+        path: &Path,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<Vec<Loaded>> {
+        let files = Files::of_directory(self, path, &mut |bytes| {
+            progress(Progress::Reading { bytes, total: None });
+        })?;
+        self.load_files(&files, progress)
+    }
+
+    fn load_files(&self, files: &Files, progress: &mut dyn FnMut(Progress)) -> Result<Vec<Loaded>> {
         let plan = if files.at(INDEX).is_some() && files.at(LAYOUT).is_some() {
-            Planner::new(self, &files).oci()?
+            Planner::new(self, files).oci()?
         } else if let Some(manifest) = files.at(DOCKER_MANIFEST) {
-            Planner::new(self, &files).docker(manifest)?
+            Planner::new(self, files).docker(manifest)?
         } else {
             let reason = format!("it has neither {INDEX} and {LAYOUT} nor {DOCKER_MANIFEST}");
             return Err(files.refuse(format!("it is no archive of images: {reason}")));
         };
         if plan.entries.is_empty() {
-            return Err(files.refuse("there is no image in it".to_owned()));
+            return Err(files.refuse(plan.without_images()));
+        }
+        for (digest, kind) in plan.artifacts.iter().cloned() {
+            progress(Progress::Warning(Warning::SkippedArtifact { digest, kind }));
         }
         let (mut blobs, mut layers) = (Vec::new(), Vec::new());
         let named = self
-            .lay_down_all(&files, &plan, &mut layers, progress)
-            .and_then(|_held| self.name_all(&files, &plan, &mut blobs));
+            .lay_down_all(files, &plan, &mut layers, progress)
+            .and_then(|_held| self.name_all(files, &plan, &mut blobs));
         if named.is_err() {
             self.take_back(&blobs, &layers);
         }
@@ -204,6 +237,10 @@ impl<'a> Planner<'a> {
     fn oci(mut self) -> Result<Plan> {
         let index: Index = self.json(INDEX)?;
         for descriptor in index.manifests {
+            if let Some(kind) = self.artifact(&descriptor)? {
+                self.plan.artifacts.push((descriptor.digest, kind));
+                continue;
+            }
             let reference = self.name_of(&descriptor)?;
             let Some(id) = self.document(&descriptor, 0)? else {
                 let reason = format!(
@@ -221,6 +258,12 @@ impl<'a> Planner<'a> {
             self.plan.entries.push((entry, reference, id));
         }
         Ok(self.plan)
+    }
+
+    /// Of what type something is that is no image: a chart, a signature.
+    fn artifact(&self, descriptor: &Descriptor) -> Result<Option<String>> {
+        let bytes = self.bytes(descriptor)?;
+        Ok(bytes.and_then(|bytes| Document::artifact_type(&bytes)))
     }
 
     fn json<T: serde::de::DeserializeOwned>(&self, path: &str) -> Result<T> {
