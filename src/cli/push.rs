@@ -20,8 +20,8 @@ Examples:
   mybox push app:1 registry.example.com/team/app:1.2.3
 
 The manifest is pushed as it is: its digest is the same there as here. Where a tag names an index,
-all its images are pushed; if only one of them is here, that one. Blobs that the registry has, in this repository or in another one that
-the image has a name of, are not sent again.")]
+all its images are pushed; if only one of them is here, that one. Blobs that the registry has, in
+this repository or in another one that the image has a name of, are not sent again.")]
 pub(super) struct Arguments {
     /// How many blobs to send at a time
     #[arg(short, long, value_name = "NUMBER", default_value_t = push::JOBS as u8)]
