@@ -521,6 +521,21 @@ fn a_firewall_that_somebody_has_flushed_is_put_back_by_the_next_run() {
     HostState::of(private.host()).assert_same_as(&before);
 }
 
+/// As network managers do it, and `nft flush table`, which leaves the chains.
+#[test]
+fn an_address_or_rules_that_the_network_has_lost_are_put_back_by_the_next_run() {
+    let (_private, sandbox) = with_outside("lost");
+    drop(sandbox.probe(&[], &["echo"]).run().ok());
+    let complete = on_host(&sandbox, "nft list ruleset").stdout();
+    let flush_address = format!("ip address flush dev {}", sandbox.bridge());
+    for lose in [&flush_address, "nft flush table ip mybox"] {
+        on_host(&sandbox, lose);
+        let get = ["tcp-get", &format!("{OUTSIDE}:80")];
+        assert_eq!(ask(&sandbox, &get), format!("outside\n{ADDRESS}"), "{lose}");
+        assert_eq!(on_host(&sandbox, "nft list ruleset").stdout(), complete);
+    }
+}
+
 #[test]
 fn a_network_is_removed_though_its_firewall_is_gone() {
     let (private, sandbox) = alone("flushed-rm");

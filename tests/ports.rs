@@ -576,6 +576,14 @@ fn rules_that_somebody_has_flushed_are_put_back_with_the_ports() {
         assert_eq!(shell(&sandbox, "nft list ruleset").stdout(), complete);
         drop(outside(&private, &get).run().ok());
     }
+    // The map alone.
+    for command in ["port web", "ps"] {
+        for map in ["ports", "ports_of_all"] {
+            shell(&sandbox, &format!("nft flush map ip mybox {map}"));
+            drop(sandbox.mybox(command.split(' ')).run().ok());
+            assert_eq!(shell(&sandbox, "nft list ruleset").stdout(), complete);
+        }
+    }
     // Flushed when it ends: nothing to take away, and nothing goes wrong.
     shell(&sandbox, "nft flush ruleset");
     server.end();

@@ -76,17 +76,7 @@ fn first_line(bytes: &[u8]) -> String {
 }
 
 /// Whether the set of interface names `set` in `table` (family ip) holds `interface`.
-///
-/// One `NFT_MSG_GETSETELEM` with the key: ENOENT stands for a missing
-/// table, set or element alike.
 pub fn set_has_interface(table: &str, set: &str, interface: &str) -> Result<bool> {
-    // linux/netfilter/nf_tables.h: enum nft_set_elem_list_attributes, nft_list_attributes, ...
-    const NFTA_SET_ELEM_LIST_TABLE: u16 = 1;
-    const NFTA_SET_ELEM_LIST_SET: u16 = 2;
-    const NFTA_SET_ELEM_LIST_ELEMENTS: u16 = 3;
-    const NFTA_LIST_ELEM: u16 = 1;
-    const NFTA_SET_ELEM_KEY: u16 = 1;
-    const NFTA_DATA_VALUE: u16 = 1;
     let mut key = [0u8; 16];
     let name = interface.as_bytes();
     if name.len() >= key.len() {
@@ -97,7 +87,23 @@ pub fn set_has_interface(table: &str, set: &str, interface: &str) -> Result<bool
         ));
     }
     key[..name.len()].copy_from_slice(name);
-    let element = nested(NFTA_SET_ELEM_KEY, &attribute(NFTA_DATA_VALUE, &key));
+    has_element(table, set, &key, interface)
+}
+
+/// Whether the map or set has the element of this key, `shown` in errors. Each field of a key has four bytes,
+/// or a multiple of that.
+///
+/// One `NFT_MSG_GETSETELEM` with the key: ENOENT stands for a missing
+/// table, set or element alike.
+pub fn has_element(table: &str, set: &str, key: &[u8], shown: &str) -> Result<bool> {
+    // linux/netfilter/nf_tables.h: enum nft_set_elem_list_attributes, nft_list_attributes, ...
+    const NFTA_SET_ELEM_LIST_TABLE: u16 = 1;
+    const NFTA_SET_ELEM_LIST_SET: u16 = 2;
+    const NFTA_SET_ELEM_LIST_ELEMENTS: u16 = 3;
+    const NFTA_LIST_ELEM: u16 = 1;
+    const NFTA_SET_ELEM_KEY: u16 = 1;
+    const NFTA_DATA_VALUE: u16 = 1;
+    let element = nested(NFTA_SET_ELEM_KEY, &attribute(NFTA_DATA_VALUE, key));
     let mut body = attribute(NFTA_SET_ELEM_LIST_TABLE, &c_string(table));
     body.extend(attribute(NFTA_SET_ELEM_LIST_SET, &c_string(set)));
     body.extend(nested(
@@ -109,15 +115,10 @@ pub fn set_has_interface(table: &str, set: &str, interface: &str) -> Result<bool
         Ok(_) => Ok(true),
         Err(libc::ENOENT) => Ok(false),
         Err(errno) => {
-            let object = format!("{interface} in nftables set {table} {set}");
+            let object = format!("{shown} in nftables set {table} {set}");
             Err(refused("look up", object, errno))
         }
     }
-}
-
-/// Whether the chain `chain` of `table` (family ip) is there.
-pub fn has_chain(table: &str, chain: &str) -> Result<bool> {
-    Ok(chain_attributes(table, chain)?.is_some())
 }
 
 /// Whether the chain is there and drops what no rule decides.
@@ -147,21 +148,22 @@ fn chain_attributes(table: &str, chain: &str) -> Result<Option<Vec<u8>>> {
     }
 }
 
-/// The rules of a chain as the kernel has them; none if there is no such chain.
-pub fn rules(table: &str, chain: &str) -> Result<Vec<Vec<u8>>> {
+/// The rules of a chain, or of all of a table, as the kernel has them; none if there is no such chain.
+pub fn rules(table: &str, chain: Option<&str>) -> Result<Vec<Vec<u8>>> {
     // linux/netfilter/nf_tables.h: enum nft_rule_attributes
     const NFTA_RULE_TABLE: u16 = 1;
     const NFTA_RULE_CHAIN: u16 = 2;
     let mut body = attribute(NFTA_RULE_TABLE, &c_string(table));
-    body.extend(attribute(NFTA_RULE_CHAIN, &c_string(chain)));
+    if let Some(chain) = chain {
+        body.extend(attribute(NFTA_RULE_CHAIN, &c_string(chain)));
+    }
     let mut socket = nfnetlink::open()?;
     match nfnetlink::dump(&mut socket, &request(libc::NFT_MSG_GETRULE as u16, body))? {
         Err(libc::ENOENT) => Ok(Vec::new()),
-        Err(errno) => Err(refused(
-            "list",
-            format!("nftables chain {table} {chain}"),
-            errno,
-        )),
+        Err(errno) => {
+            let object = format!("nftables rules of {table} {}", chain.unwrap_or_default());
+            Err(refused("list", object, errno))
+        }
         Ok(rules) => Ok(rules),
     }
 }

@@ -156,12 +156,18 @@ fn bridge_of<'a>(places: &'a Places, file: &'a std::path::Path) -> Wanted<'a> {
 /// Puts the network in order where somebody has flushed the firewall while containers have ports.
 pub fn restore(places: &Places) -> Result<()> {
     let file = places.network();
-    if bridge::remembered(&file)?.is_none() || ports::published(places)?.is_empty() {
+    let published = ports::published(places)?;
+    if bridge::remembered(&file)?.is_none() || published.is_empty() {
         return Ok(());
     }
     let wanted = bridge_of(places, &file);
     bridge::ensure(&mut Netlink::open()?, &wanted)?;
-    Ok(())
+    if nat::are_published(&published)? {
+        return Ok(());
+    }
+    // Only the maps were flushed. No port is put back that is just being taken away.
+    let _lock = namespace::lock_network()?;
+    Ok(bridge::publish(&places.bridge, &ports::published(places)?)?)
 }
 
 /// A line of `mybox network ls`.

@@ -1,7 +1,7 @@
 //! The bridge: made when the first container needs it, kept afterwards (as docker0 is), removed by
 //! `mybox network rm`. Its range is chosen once and remembered in `<root>/networks/<bridge>.json`.
 //!
-//! A run on a bridge that is as it should be asks the kernel three questions and changes nothing.
+//! A run on a bridge that is as it should be asks the kernel a few questions and changes nothing.
 //! Anything else happens under the network namespace's lock.
 
 use std::fs;
@@ -188,7 +188,9 @@ fn as_it_should_be(netlink: &mut Netlink, wanted: &Wanted<'_>) -> Result<Option<
         return Ok(None);
     };
     check_owner(&link, true, wanted)?;
+    let gateway = gateway(network.subnet);
     let complete = link.up
+        && netlink.addresses()?.contains(&(link.index, gateway))
         && (wanted.resolver.is_none() || network.resolver == wanted.resolver)
         && forwarding()?
         && nat::is_complete(wanted.bridge)?
@@ -307,10 +309,7 @@ fn bring_up(netlink: &mut Netlink, wanted: &Wanted<'_>, subnet: Subnet) -> Resul
         return Err(kernel::Error::new("make bridge", name, "it vanished again").into());
     };
     netlink.set_alias(link.index, name, &alias(wanted.root))?;
-    let gateway = Address {
-        ip: subnet.gateway(),
-        prefix: subnet.prefix(),
-    };
+    let gateway = gateway(subnet);
     if !netlink.addresses()?.contains(&(link.index, gateway)) {
         netlink.add_address(link.index, name, gateway)?;
     }
@@ -318,6 +317,14 @@ fn bring_up(netlink: &mut Netlink, wanted: &Wanted<'_>, subnet: Subnet) -> Resul
         netlink.set_up(link.index, name)?;
     }
     Ok(link.index)
+}
+
+/// The bridge's own address.
+fn gateway(subnet: Subnet) -> Address {
+    Address {
+        ip: subnet.gateway(),
+        prefix: subnet.prefix(),
+    }
 }
 
 fn choose(

@@ -13,7 +13,7 @@ const CHAIN: &str = "FORWARD";
 
 /// Whether a bridge's packets are let through: its rules are there, or none at all.
 pub fn is_open(bridge: &str) -> Result<bool> {
-    let rules = nft::rules(TABLE, CHAIN)?;
+    let rules = nft::rules(TABLE, Some(CHAIN))?;
     let comment = comment(bridge);
     let is_ours = |rule: &Vec<u8>| {
         rule.windows(comment.len())

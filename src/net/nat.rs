@@ -25,16 +25,49 @@
 use std::net::Ipv4Addr;
 
 use super::Subnet;
-use crate::container::port::Published;
+use crate::container::port::{Protocol, Published};
 use crate::kernel::{Result, nft};
 
 /// Name of the table.
 pub const TABLE: &str = "mybox";
 
-/// Whether the table and the elements of this bridge are there. The chain is the youngest part of the
-/// table: it is missing in one that an older mybox has made.
+/// Whether the bridge is in the table, and all rules are: they are fewer in one that somebody has flushed, and
+/// others in one that an older mybox has made.
 pub fn is_complete(bridge: &str) -> Result<bool> {
-    Ok(nft::set_has_interface(TABLE, "bridges", bridge)? && nft::has_chain(TABLE, "published")?)
+    if !nft::set_has_interface(TABLE, "bridges", bridge)? {
+        return Ok(false);
+    }
+    let rules = nft::rules(TABLE, None)?.len();
+    let unguarded = count_rules(RULES);
+    Ok(rules == unguarded || rules == unguarded + count_rules(&guard(&[])))
+}
+
+fn count_rules(script: &str) -> usize {
+    script.matches("add rule ").count()
+}
+
+/// Whether all elements of these ports are in the maps.
+pub fn are_published(ports: &[(Published, Ipv4Addr)]) -> Result<bool> {
+    for (port, _) in ports {
+        if !nft::has_element(TABLE, map_of(port), &raw_key(port), &key(port))? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// The key as the kernel has it: each field in four bytes.
+fn raw_key(port: &Published) -> Vec<u8> {
+    let protocol = match port.protocol {
+        Protocol::Tcp => libc::IPPROTO_TCP as u8,
+        Protocol::Udp => libc::IPPROTO_UDP as u8,
+    };
+    let [high, low] = port.host_port.to_be_bytes();
+    let mut key = vec![protocol, 0, 0, 0, high, low, 0, 0];
+    if map_of(port) == OF_ONE {
+        key.splice(0..0, port.host_ip.octets());
+    }
+    key
 }
 
 /// The script that makes the table if it is missing and adds a bridge to it; with a guard where these are
@@ -258,7 +291,7 @@ mod tests {
             host_ip: host_ip.into(),
             host_port: 8080,
             container_port: 80,
-            protocol: crate::container::port::Protocol::Tcp,
+            protocol: Protocol::Tcp,
         };
         let container = Ipv4Addr::new(10, 10, 0, 2);
         let ports = [(port([0; 4]), container), (port([127, 0, 0, 1]), container)];
