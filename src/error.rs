@@ -190,9 +190,10 @@ fn errno_hint(errno: Option<i32>) -> Option<&'static str> {
             Some("mybox needs root: try sudo")
         }
         libc::EROFS => Some("the file system is read-only; --root and --run-root choose others"),
-        libc::ENOSPC => {
-            Some("the disk is full; `mybox df` shows what takes the room, `mybox gc` makes some")
-        }
+        libc::ENOSPC => Some(
+            "the disk is full; `mybox df` shows what takes the room, `mybox prune` and `mybox gc` make \
+             some",
+        ),
         _ => None,
     }
 }

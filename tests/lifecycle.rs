@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::process::Signal;
 
-use crate::harness::{Cmd, HostState, Output, PrivateHost, Sandbox, Terminal};
+use crate::harness::{Cmd, Disk, HostState, Output, PrivateHost, Rootfs, Sandbox, Terminal};
 
 /// A private host with a sandbox whose bridge is up, and what they looked like then.
 struct Ground {
@@ -323,6 +323,92 @@ fn a_full_disk_is_told_and_leaves_nothing() {
 }
 
 #[test]
+fn on_a_full_disk_containers_end_as_they_end_and_all_that_makes_room_works() {
+    let (_private, sandbox) = on_small_disk("16m");
+    let fill = || drop(on_host(&sandbox, &filling("$ROOT/lost+found")));
+    on_a_disk_that_fills(&sandbox, &sandbox.root(), &fill);
+    on_host(&sandbox, "umount $ROOT");
+}
+
+/// As most machines have it: a file's data, a directory and a new file may each want a block.
+#[test]
+fn on_a_full_ext4_all_that_makes_room_works_too() {
+    let sandbox = Sandbox::new("ext4");
+    let disk = Disk::new(&sandbox, 32 << 20);
+    let shell = filling(&disk.path().join("fill").display().to_string());
+    let fill = || drop(Cmd::new("sh").args(["-c", &shell]).run().ok());
+    on_a_disk_that_fills(&sandbox, &disk.path().join("root"), &fill);
+}
+
+/// Fills a disk to the last byte.
+fn filling(file: &str) -> String {
+    format!(
+        "dd if=/dev/zero of={file} bs=1k oflag=append conv=notrunc 2>/dev/null
+         dd if=/dev/zero of={file} bs=1 oflag=append conv=notrunc 2>/dev/null; true"
+    )
+}
+
+#[track_caller]
+fn on_a_disk_that_fills(sandbox: &Sandbox, root: &Path, fill: &dyn Fn()) {
+    let mybox = |words: &[&str]| sandbox.mybox(["--root"]).arg(root).args(words);
+    let done = |words: &[&str]| {
+        fill();
+        mybox(words).run().ok().stdout()
+    };
+    let tar = sandbox.scratch().join("shell.tar");
+    let busybox = std::fs::read("/bin/busybox").expect("busybox");
+    let shell = Rootfs::empty().file_with("bin/sh", &busybox, |header| header.set_mode(0o755));
+    std::fs::write(&tar, shell.tar()).expect("a tar");
+    for name in ["shell", "other"] {
+        let import = ["import", "--layer-form", "unpacked", "--change"];
+        let label = format!("LABEL name={name}");
+        let import = mybox(&import).arg(label).arg(&tar).arg(name);
+        drop(import.run().ok());
+    }
+    let run = ["run", "--network", "none", "--name"];
+    let hog = format!("{}; exit 7", filling("/big"));
+    let sleep = ["idle", "-d", "shell", "sh", "-c", "sleep infinity"];
+    drop(mybox(&run).args(sleep).run().ok());
+    // In the foreground the code is the command's, too.
+    drop(
+        mybox(&run)
+            .args(["foreground", "shell", "sh", "-c", &hog])
+            .run()
+            .code(7),
+    );
+    drop(mybox(&["rm", "foreground"]).run().ok());
+    drop(
+        mybox(&run)
+            .args(["hog", "-d", "shell", "sh", "-c", &hog])
+            .run()
+            .ok(),
+    );
+    assert_eq!(mybox(&["wait", "hog"]).run().ok().line(), "7");
+    assert_eq!(done(&["kill", "idle"]), "idle\n");
+    let codes = done(&["ps", "-a", "--format", "{{.Names}} {{.Status}}"]);
+    assert!(codes.contains("hog Exited (7) "), "{codes}");
+    assert!(codes.contains("idle Exited (137) "), "{codes}");
+    assert_eq!(
+        done(&["inspect", "-f", "{{.State.ExitCode}}", "hog"]),
+        "7\n"
+    );
+    let refused = mybox(&["start", "hog"]).run().code(1);
+    drop(refused.says("hint: the disk is full"));
+    assert_eq!(done(&["logs", "hog"]), "");
+    assert!(done(&["images", "-q"]).lines().count() > 1);
+    let removed = done(&["rmi", "other"]);
+    assert!(removed.contains("Deleted: "), "{removed}");
+    drop(done(&["gc"]));
+    assert_eq!(done(&["rm", "idle"]), "idle\n");
+    assert!(done(&["prune", "-f"]).contains("hog"));
+    // With the room of that it goes on as before.
+    let again = mybox(&run).args(["again", "shell", "sh", "-c", "exit 3"]);
+    drop(again.run().code(3));
+    let again = mybox(&["inspect", "-f", "{{.State.ExitCode}}", "again"]);
+    assert_eq!(again.run().ok().line(), "3");
+}
+
+#[test]
 fn a_read_only_root_is_told_and_leaves_nothing() {
     let (private, sandbox) = on_small_disk("64m");
     drop(sandbox.mybox(["run", "--rm", "tiny", "true"]).run().ok());
@@ -387,7 +473,7 @@ fn an_image_that_does_not_exist_leaves_nothing() {
 fn what_a_command_leaves_running_ends_with_it() {
     let ground = Ground::new("daemon");
     let shell = std::fs::read("/bin/busybox").expect("busybox");
-    let rootfs = crate::harness::Rootfs::tiny();
+    let rootfs = Rootfs::tiny();
     let rootfs = rootfs.file_with("bin/sh", &shell, |header| header.set_mode(0o755));
     let private = PrivateHost::new();
     let sandbox = Sandbox::on(private.host(), "daemon-image");

@@ -67,7 +67,7 @@ pub(super) struct Arguments {
 /// Executes the command; the answer is its exit code.
 pub(super) fn run(places: &Places, arguments: Arguments) -> Result<u8, Failure> {
     process::seal_own_binary()?;
-    recover::leftovers(places)?;
+    recover::leftovers(places, &mut output::note)?;
     let target = Target::of(find::one(places, &arguments.container)?)?;
     let options = Options {
         input: true,

@@ -243,7 +243,7 @@ fn make_ready(verb: &Verb, places: &Places) -> anyhow::Result<()> {
         Verb::Start(_) | Verb::Restart(_) => process::seal_own_binary()?,
         _ => {}
     }
-    recover::leftovers(places)
+    recover::leftovers(places, &mut output::note)
 }
 
 fn act(verb: Verb, places: &Places) -> Result<u8, Failure> {

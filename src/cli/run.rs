@@ -214,7 +214,7 @@ pub(super) fn run(places: &Places, arguments: Arguments) -> Result<u8, Failure> 
         return Ok(0);
     }
     process::seal_own_binary().map_err(|error| own(error.into()))?;
-    recover::leftovers(places).map_err(own)?;
+    recover::leftovers(places, &mut output::note).map_err(own)?;
     volumes_from::add(places, &mut request).map_err(own)?;
     let cid_file = cid_file.map(CidFile::new).transpose().map_err(own)?;
     let store = layer_form.open(places).map_err(own)?;

@@ -3,6 +3,7 @@
 //! ```text
 //! <root>/containers/<id>/         lives until `rm`, or the end of the run with --rm
 //!   record.json                   what was asked, what was made on the host, how it ended
+//!   ending                        how it ended, if there was no room for that in the record (container::ending)
 //!   request.json                  what was asked: each start goes by it
 //!   logs/<number>                 what it has written (container::log)
 //!   health.json                   what its health checks say (container::health)
@@ -28,6 +29,7 @@
 //! can take that lock knows that the supervisor is dead, and takes everything down.
 
 pub mod claim;
+pub mod ending;
 pub mod events;
 pub mod find;
 pub mod health;

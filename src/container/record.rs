@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use super::port::{Port, Published};
 use super::volume::Mounted;
-use super::{ContainerId, Places};
-use crate::kernel::file::{Lasting, existing, replace};
+use super::{ContainerId, Places, ending};
+use crate::kernel::file::{Lasting, existing, is_full, replace};
 use crate::kernel::signal;
 
 /// The format of `record.json`.
@@ -165,7 +165,22 @@ impl Record {
             return Ok(None);
         }
         let record: Self = serde_json::from_slice(&bytes)?;
-        Ok(Some(record))
+        record.with_kept_ending(dir).map(Some)
+    }
+
+    /// The same, with the ending that was kept elsewhere for want of room.
+    fn with_kept_ending(self, dir: &Path) -> io::Result<Self> {
+        if self.started.is_none() || !self.may_go_on() {
+            return Ok(self);
+        }
+        Ok(match ending::read(dir)? {
+            None => self,
+            ending => Self {
+                ending,
+                restarting: false,
+                ..self
+            },
+        })
     }
 
     /// Writes it in one step: a reader sees the old one or the new one. It is flushed to the disk
@@ -180,7 +195,30 @@ impl Record {
             &dir.join("record.json"),
             &serde_json::to_vec_pretty(self)?,
             lasting,
-        )
+        )?;
+        match self.may_go_on() {
+            true => ending::clear(dir),
+            false => Ok(()),
+        }
+    }
+
+    /// Whether it runs, or will again, as far as this says.
+    fn may_go_on(&self) -> bool {
+        self.ending.is_none() || self.restarting
+    }
+
+    /// Puts on record how the container ended, for good, unless that is known. A full disk keeps nobody
+    /// from it.
+    pub fn end(dir: &Path, how: Ending) -> io::Result<()> {
+        let changed = Self::change(dir, |record| Self {
+            ending: record.ending.or(Some(how)),
+            restarting: false,
+            ..record
+        });
+        match changed {
+            Err(full) if is_full(&full) => ending::keep(dir, how).map_err(|_| full),
+            changed => changed.map(drop),
+        }
     }
 
     /// Changes what the record says, as it says it now: several processes do. The answer is what it says

@@ -18,6 +18,15 @@ pub fn gone(removed: io::Result<()>) -> io::Result<()> {
     existing(removed).map(drop)
 }
 
+/// Whether something failed for want of room on the disk.
+pub fn is_full(error: &io::Error) -> bool {
+    let kind = error.kind();
+    matches!(
+        kind,
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
+}
+
 /// Whether the path still names the file that is open.
 pub fn is_at(file: &File, path: &Path) -> io::Result<bool> {
     let open = file.metadata()?;

@@ -11,7 +11,7 @@ use super::teardown::{self, Seen};
 use super::{images, prepare, stack, volumes};
 use crate::container::events::{self, Event};
 use crate::container::port::Published;
-use crate::container::{Claim, ContainerId, Files, Places, Record, names};
+use crate::container::{Claim, ContainerId, Files, Places, Record, ending, names};
 use crate::kernel::file::{Lasting, existing, replace};
 use crate::kernel::process;
 use crate::plan::ports::Ports;
@@ -73,6 +73,7 @@ pub fn create(
 pub(super) fn directory(places: &Places, dir: &Path, request: &RunRequest) -> Result<()> {
     fs::create_dir_all(places.containers())
         .and_then(|()| fs::create_dir(dir))
+        .and_then(|()| ending::make(dir))
         .with_context(|| format!("make {}", dir.display()))?;
     save_request(dir, request)
 }

@@ -5,31 +5,37 @@
 //! container that runs.
 
 use std::fs;
+use std::io;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Error, Result, ensure};
 
 use super::teardown;
 use crate::container::stillness::Stillness;
 use crate::container::{ContainerId, Places, Record, claim, names};
 use crate::kernel::cgroup::freeze;
-use crate::kernel::file::gone;
+use crate::kernel::file::{gone, is_full};
 use crate::kernel::process;
 
 /// Takes down every container whose supervisor is dead, and lets go on what stands still for a command
-/// that is.
-pub fn leftovers(places: &Places) -> Result<()> {
+/// that is. `note` is told what a full disk keeps from it: the command may be the one that makes room.
+pub fn leftovers(places: &Places, note: &mut dyn FnMut(&str)) -> Result<()> {
     if !places.live().exists() {
         return after_boot(places);
     }
     let live = claim::live(places).with_context(|| format!("list {}", places.live().display()))?;
     // One that cannot be taken down keeps nobody from the others.
-    let failures: Vec<String> = live
-        .iter()
-        .filter_map(|id| look_after(places, id).err())
-        .map(|error| format!("{error:#}"))
-        .collect();
+    let failed = live.iter().filter_map(|id| look_after(places, id).err());
+    let (full, failures): (Vec<Error>, Vec<Error>) = failed.partition(is_for_want_of_room);
+    full.iter().for_each(|error| note(&format!("{error:#}")));
+    let failures: Vec<String> = failures.iter().map(|error| format!("{error:#}")).collect();
     ensure!(failures.is_empty(), "{}", failures.join("; "));
     Ok(())
+}
+
+/// Whether something failed since the disk is full.
+pub(super) fn is_for_want_of_room(error: &Error) -> bool {
+    let mut causes = error.chain().filter_map(|it| it.downcast_ref());
+    causes.any(|cause: &io::Error| is_full(cause))
 }
 
 fn look_after(places: &Places, id: &ContainerId) -> Result<()> {
@@ -76,13 +82,8 @@ fn did_not_end(record: &Record) -> bool {
 }
 
 fn end_with_the_machine(dir: &std::path::Path) -> Result<()> {
-    let changed = Record::change(dir, |record| Record {
-        ending: record.ending.or_else(|| Some(teardown::killed())),
-        restarting: false,
-        ..record
-    });
     let about = || format!("write the record in {}", dir.display());
-    changed.with_context(about).map(drop)
+    Record::end(dir, teardown::killed()).with_context(about)
 }
 
 /// Only its name may be known of it.

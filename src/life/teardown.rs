@@ -12,7 +12,7 @@ use super::{mounts, network, now, volumes};
 use crate::container::events::{self, Event};
 use crate::container::{Claim, ContainerId, Ending, Places, Record, names, volume};
 use crate::kernel::cgroup::{self, freeze};
-use crate::kernel::file::gone;
+use crate::kernel::file::{gone, is_full};
 use crate::kernel::mount::remove_tree;
 use crate::kernel::netlink::Netlink;
 use crate::kernel::process;
@@ -149,12 +149,7 @@ fn keep_ending(places: &Places, claim: &Claim, ending: Ending) -> Result<()> {
         return Ok(());
     };
     tell_ending(places, claim, Some(&record), Seen::Ended(ending));
-    let changed = Record::change(&dir, |record| Record {
-        ending: record.ending.or(Some(ending)),
-        restarting: false,
-        ..record
-    });
-    changed.context("write the container's record").map(drop)
+    Record::end(&dir, ending).context("write the container's record")
 }
 
 /// How the container ended; `None` if its command never ran.
@@ -213,11 +208,17 @@ fn remove_claimed(places: &Places, claim: Claim, volumes: Volumes) -> Result<()>
     let dir = places.container(id);
     // From here on it goes, whatever happens to this process. There is no record if another mybox was first:
     // with --rm, its monitor.
-    let doomed = Record::change(&dir, |record| Record {
+    let doom = |record: Record| Record {
         remove: true,
         remove_volumes: record.remove_volumes || volumes == Volumes::Go,
         ..record
-    });
+    };
+    let doomed = match Record::change(&dir, doom) {
+        // What makes room on a full disk does without: killed now, it leaves a container that can be removed
+        // once more.
+        Err(full) if is_full(&full) => Record::read(&dir).map(|record| record.map(doom)),
+        doomed => doomed,
+    };
     let removed = doomed
         .with_context(|| format!("mark container {} for removal", id.short()))
         .map(|doomed| doomed.map_or(Ok(()), |record| remove_files(places, &record)));
@@ -304,7 +305,7 @@ fn finish(
         _ if record.remove && !stays => remove_files(places, &record),
         // It had ended already; only the last of the teardown was missing.
         _ if record.ending.is_some() && !record.restarting => Ok(()),
-        None if !record.kept => {
+        None if !record.kept && record.ending.is_none() => {
             // Nobody has seen its volumes.
             let record = Record {
                 remove_volumes: true,
@@ -314,14 +315,7 @@ fn finish(
         }
         // Made by `create`, and not started yet.
         None if record.started.is_none() => Ok(()),
-        _ => {
-            let changed = Record::change(&dir, |now| Record {
-                ending: now.ending.or(ending).or(Some(otherwise)),
-                restarting: false,
-                ..now
-            });
-            changed.context("write the container's record").map(drop)
-        }
+        _ => Record::end(&dir, ending.unwrap_or(otherwise)).context("write the container's record"),
     }
 }
 

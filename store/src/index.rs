@@ -1,8 +1,10 @@
 //! Reading and replacing `index.json`.
 //!
 //! Readers just read: the file is replaced by rename, so they see the old one or the new one.
-//! Writers hold an exclusive flock on the root directory from reading until renaming.
+//! Writers hold an exclusive flock on the root directory from reading until renaming. On a full disk the
+//! new file is made of the reserve (`crate::reserve`): what frees room must work then, too.
 
+use std::io;
 use std::os::fd::OwnedFd;
 
 use crate::dir;
@@ -11,6 +13,7 @@ use crate::ingest::Temporary;
 use crate::layout::Store;
 use crate::lock;
 use crate::oci::index::Index;
+use crate::reserve;
 
 const NAME: &str = "index.json";
 
@@ -50,10 +53,24 @@ impl LockedIndex<'_> {
     pub(crate) fn save(&self) -> Result<()> {
         let path = || self.store.index_path();
         let bytes = serde_json::to_vec(&self.index).map_err(|error| Error::json(path(), error))?;
-        let file = Temporary::with_bytes(self.store.ingest(), &bytes).on("write", path)?;
-        file.flush().on("flush", path)?;
-        file.publish(self.store.root_fd(), NAME)
-            .on("replace", path)?;
+        let root = self.store.root_fd();
+        match self.write(&bytes) {
+            Err(full) if reserve::is_full(&full) => {
+                // Without a reserve the disk is what is to be told of.
+                let spent = reserve::spend(root, NAME, &bytes);
+                spent.map_err(|_| full).on("write", path)?;
+            }
+            written => written.on("write", path)?,
+        }
+        // Where there is no room for it the next one tries again.
+        let _ = reserve::keep(root, bytes.len() as u64);
+        Ok(())
+    }
+
+    fn write(&self, bytes: &[u8]) -> io::Result<()> {
+        let file = Temporary::with_bytes(self.store.ingest(), bytes)?;
+        file.flush()?;
+        file.publish(self.store.root_fd(), NAME)?;
         Ok(())
     }
 }

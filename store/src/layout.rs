@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Context, Error, Result};
 use crate::ingest::Temporary;
 use crate::layer::form::LayerForm;
-use crate::{blob, dir, ingest, lock};
+use crate::{blob, dir, ingest, lock, reserve};
 
 /// The format of the store this crate writes. Version 1 had no `images/`, no setting of the layers'
 /// form and only layers that are unpacked: such a store is one of version 2 as soon as it says so.
@@ -31,9 +31,10 @@ const DIRECTORIES: [&str; 4] = ["blobs", "layers", "ingest", IMAGES];
 /// Merged indexes of images; what is in it can be made again.
 pub(crate) const IMAGES: &str = "images";
 /// What may be in a directory that becomes a store: an image layout, and what others put there.
-const KNOWN: [&str; 11] = [
+const KNOWN: [&str; 12] = [
     "oci-layout",
     "index.json",
+    reserve::NAME,
     VERSION_FILE,
     "blobs",
     "layers",
@@ -96,6 +97,7 @@ impl Store {
             Ok(()) | Err(Errno::ROFS | Errno::ACCESS | Errno::PERM) => {}
             Err(errno) => return Err(Error::io("sweep", root.join("ingest").display(), errno)),
         }
+        put_in_reserve(&fd);
         let inner = Inner {
             root: root.to_owned(),
             fd,
@@ -174,6 +176,24 @@ fn open_root(root: &Path) -> Result<OwnedFd> {
         .create(root)
         .on_path("create the store", root)?;
     dir::open_path(root).on_path("open the store", root)
+}
+
+/// Puts back what was spent on a full disk, or was never there. Where there is no room for it, or one may
+/// only read, the store works without it.
+fn put_in_reserve(fd: &OwnedFd) {
+    if reserve::is_there(fd.as_fd()) {
+        return;
+    }
+    let put = || -> io::Result<()> {
+        let lock = dir::open(fd, ".")?;
+        // Whoever has it sees to the reserve.
+        if lock::try_exclusive(&lock)? {
+            let index = rustix::fs::statat(fd, EMPTY_INDEX.0, AtFlags::empty())?;
+            reserve::keep(fd.as_fd(), u64::try_from(index.st_size).unwrap_or(0))?;
+        }
+        Ok(())
+    };
+    let _ = put();
 }
 
 /// What the version file says, `None` where there is no store yet.

@@ -6,6 +6,7 @@
 //! ```text
 //! <root>/
 //!   oci-layout  index.json   the image layout; tags live in index.json
+//!   reserve                  room for one more index.json when the disk is full
 //!   mybox.json               {"version":2}: the format of everything below; "layerForm" if chosen
 //!   blobs/sha256/<hex>       manifests, configs and layers, by the digest of their bytes
 //!   layers/<diff id hex>/    layer.json, and by the layer's form: fs/, the unpacked tree; or
@@ -67,6 +68,7 @@ mod pack;
 mod needs;
 mod receive;
 mod remove;
+mod reserve;
 mod shares;
 mod stack;
 mod survey;

@@ -16,6 +16,7 @@ use crate::needs::Root;
 use crate::object::{self, Measured, Object};
 use crate::oci::index::Index;
 use crate::oci::manifest::{Descriptor, MANIFEST};
+use crate::reserve;
 
 /// Somebody who needs an image beside the names it has: a container.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -112,8 +113,9 @@ impl Store {
 
     /// What an empty store would take as well.
     fn overhead(&self) -> Result<u64> {
-        const PARTS: [&str; 9] = [
+        const PARTS: [&str; 10] = [
             ".",
+            reserve::NAME,
             "oci-layout",
             "index.json",
             "mybox.json",

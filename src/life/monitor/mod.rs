@@ -16,6 +16,7 @@ use anyhow::{Context, Result};
 
 use super::attach::caller::Caller;
 use super::health::Checker;
+use super::recover::is_for_want_of_room;
 use super::teardown::{self, Seen};
 use super::{create, detach, mounts, supervise};
 use crate::container::events::nanoseconds_now;
@@ -123,6 +124,15 @@ impl Monitor {
         Ok(())
     }
 
+    /// Whether somebody has stopped it, on a record that may have been renamed or updated. On a full disk
+    /// nobody will know it after a reboot.
+    fn note_stopped(&mut self, dir: &Path, stopped: bool) -> Result<()> {
+        match self.change_record(dir, |record| record.stopped |= stopped) {
+            Err(error) if is_for_want_of_room(&error) => Ok(()),
+            changed => changed,
+        }
+    }
+
     /// The last word to whoever ran it.
     fn tell_the_end(&mut self, ending: Ending, failed: Option<&anyhow::Error>) {
         if let Some(caller) = self.output.caller.take() {
@@ -134,8 +144,7 @@ impl Monitor {
     fn afterwards(mut self, claim: Claim, ending: Ending) -> Result<()> {
         let dir = self.places.container(claim.id());
         let stopped = claim.is_to_stop();
-        // It may have been renamed or updated.
-        self.change_record(&dir, |record| record.stopped |= stopped)?;
+        self.note_stopped(&dir, stopped)?;
         if stopped || !restart::is_wanted(&self.record, ending) {
             let down = teardown::teardown(&self.places, claim, Seen::Ended(ending));
             self.tell_the_end(ending, down.as_ref().err());
@@ -147,14 +156,18 @@ impl Monitor {
         undone?;
         claim.forget_process()?;
         let pause = restart::pause(&self.record, ending);
-        self.change_record(&dir, |record| {
+        let to_restart = self.change_record(&dir, |record| {
             record.ending = Some(ending);
             record.restarting = true;
             record.restart_count = record.restart_count.saturating_add(1);
-        })?;
+        });
+        if let Err(error) = to_restart {
+            self.note(&format!("cannot start it again: {error:#}"));
+            return teardown::teardown(&self.places, claim, Seen::Ended(ending));
+        }
         let goes_on = restart::wait(&self.signals, &claim, pause)?;
         // By now it may be another's wish that it stays down.
-        self.change_record(&dir, |record| record.stopped |= !goes_on)?;
+        self.note_stopped(&dir, !goes_on)?;
         if !goes_on || self.record.restart == RestartPolicy::No {
             return teardown::teardown(&self.places, claim, Seen::Ended(ending));
         }
