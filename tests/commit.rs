@@ -92,6 +92,21 @@ fn a_container_that_has_done_nothing_has_changed_nothing() {
     drop(nobody.says("no such container: web"));
 }
 
+#[test]
+fn a_container_that_was_never_started_is_its_image() {
+    let sandbox = Sandbox::new("created");
+    sandbox.import_tiny();
+    let create = ["create", "--network", "none", "--name", "web"];
+    let create = sandbox.mybox(create).args(["tiny", "probe", "exit", "3"]);
+    drop(create.run().ok());
+    let shown = sandbox.mybox(["diff", "web"]).run().ok();
+    assert_eq!(shown.stdout(), "");
+    drop(sandbox.mybox(["commit", "web", "kept"]).run().ok());
+    drop(sandbox.run(["--rm", "kept"]).run().code(3));
+    drop(sandbox.mybox(["start", "-a", "web"]).run().code(3));
+    drop(sandbox.mybox(["rm", "web"]).run().ok());
+}
+
 /// A line for everything in the container but what mybox mounts: type, mode, owner, and of files size,
 /// links and content.
 const LIST: &str = "find / -xdev | grep -v -e '^/etc/host' -e '^/etc/resolv.conf' | sort |\

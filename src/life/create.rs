@@ -48,6 +48,8 @@ pub fn create(
             kept: true,
             ..record(&plan, image, request, &ports)
         };
+        // What it has changed, which is nothing, can be asked for before it is started.
+        stack::make_overlay(&plan.files)?;
         stack::write_config(&plan)?;
         record
             .write(dir)
