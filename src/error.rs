@@ -168,11 +168,13 @@ fn registry_hint(error: &crate::registry::Error) -> Option<String> {
     })
 }
 
+const ON_OVERLAYFS: &str =
+    "the store may itself be on overlayfs; try --root on another file system";
+
 fn kernel_hint(error: &crate::kernel::Error) -> Option<&'static str> {
     match (error.operation.as_str(), error.errno) {
-        ("create file system", libc::EINVAL) if error.object == "overlay" => {
-            Some("the store may itself be on overlayfs; try --root on another file system")
-        }
+        ("create file system", libc::EINVAL) if error.object == "overlay" => Some(ON_OVERLAYFS),
+        ("set upper directory", libc::EINVAL) => Some(ON_OVERLAYFS),
         ("mount erofs", libc::ENOTBLK | libc::ENODEV) => Some(
             "this kernel mounts no plain files, or none that lie on this file system; \
              `mybox layers convert --to unpacked` unpacks layers",

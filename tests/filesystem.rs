@@ -9,7 +9,7 @@ use serde_json::Value;
 use tar::EntryType;
 
 use crate::harness::registry::{FakeRegistry, TestImage};
-use crate::harness::{Cmd, Rootfs, Sandbox};
+use crate::harness::{Cmd, Rootfs, Sandbox, probe};
 
 /// What a command says in a container of `tiny` with these flags.
 #[track_caller]
@@ -35,6 +35,41 @@ fn mount<'a>(report: &'a Report, target: &str) -> &'a Mount {
 
 fn text(path: &Path) -> &str {
     path.to_str().expect("the harness's names are plain")
+}
+
+#[test]
+fn an_image_without_layers_is_an_empty_directory_to_begin_with() {
+    let sandbox = Sandbox::new("scratch");
+    let (layout, archive) = (
+        sandbox.scratch().join("layout"),
+        sandbox.scratch().join("tar"),
+    );
+    TestImage::new([]).write_layout(&layout, "scratch");
+    let tar = Cmd::new("tar").arg("-C").arg(&layout).arg("-cf");
+    drop(tar.arg(&archive).arg(".").run().ok());
+    drop(sandbox.mybox(["load", "-i"]).arg(&archive).run().ok());
+    let program = sandbox.scratch().join("program");
+    std::fs::copy(probe(), &program).expect("the probe");
+    let create = ["create", "--network", "none", "--name", "box"];
+    let create = sandbox
+        .mybox(create)
+        .args(["scratch", "/probe", "exit", "3"]);
+    drop(create.run().ok());
+    drop(
+        sandbox
+            .mybox(["cp", text(&program), "box:/probe"])
+            .run()
+            .ok(),
+    );
+    drop(sandbox.mybox(["start", "-a", "box"]).run().code(3));
+    assert_eq!(
+        sandbox.mybox(["diff", "box"]).run().ok().stdout(),
+        "A /probe\n"
+    );
+    let volume = format!("{}:/bin/probe:ro", text(&program));
+    let run = sandbox.run(["-v", &volume, "scratch", "/bin/probe", "exit", "4"]);
+    drop(run.run().code(4));
+    drop(sandbox.mybox(["rm", "box"]).run().ok());
 }
 
 #[test]

@@ -160,8 +160,9 @@ impl Files {
         self.dir.join("rootfs")
     }
 
-    /// An empty directory, below the layers of each image that the container can read.
-    pub fn image_base(&self) -> PathBuf {
+    /// An empty directory: below the layers of each image that the container can read, and in the place of
+    /// its own where there are none.
+    pub fn empty_layer(&self) -> PathBuf {
         self.dir.join("images/empty")
     }
 

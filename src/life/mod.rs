@@ -210,8 +210,8 @@ fn bring_up(
         let record = record(places, &plan, image, request, &ports, before)?;
         // From here on the record keeps them.
         drop(volumes);
-        let mut mounts = Mounts::of(places, &layers)?;
-        mounts.add_images(places, &images, &plan.files.image_base())?;
+        let mut mounts = Mounts::of(places, &layers, &plan.files)?;
+        mounts.add_images(places, &images, &plan.files.empty_layer())?;
         let ground = launch::Ground {
             lower: mounts.lower(),
             images: mounts.images(),

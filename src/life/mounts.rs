@@ -34,7 +34,8 @@ use rustix::fs::FlockOperation;
 
 use super::forms::Forms;
 use super::images::HeldImage;
-use crate::container::Places;
+use super::stack::make_empty_layer;
+use crate::container::{Files, Places};
 use crate::init::ImageTree;
 use crate::kernel::erofs::{self, Identity};
 use crate::kernel::file::existing;
@@ -52,14 +53,19 @@ pub(super) struct Mounts {
 
 impl Mounts {
     /// Mounts what is to be mounted, unless somebody has it already. What lies below a layer whose
-    /// root is opaque is left out.
-    pub(super) fn of(places: &Places, stack: &Stack) -> Result<Self> {
+    /// root is opaque is left out. An overlay is of one layer at least: an image without any has an empty
+    /// directory of the container's for it.
+    pub(super) fn of(places: &Places, stack: &Stack, files: &Files) -> Result<Self> {
         let mut mounts = Self {
             _entries: Vec::new(),
             lower: Vec::new(),
             images: Vec::new(),
         };
         mounts.lower = mounts.mounted(places, stack)?;
+        if mounts.lower.is_empty() {
+            make_empty_layer(files)?;
+            mounts.lower.push(Lower::Directory(files.empty_layer()));
+        }
         Ok(mounts)
     }
 

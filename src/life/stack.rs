@@ -41,9 +41,14 @@ pub(super) fn make_overlay(files: &Files) -> Result<()> {
 /// The same for so many images.
 pub(super) fn make_image_places(files: &Files, count: usize) -> Result<()> {
     if count > 0 {
-        make(&files.image_base(), 0o755)?;
+        make_empty_layer(files)?;
     }
     (0..count).try_for_each(|number| make(&files.image_place(number), 0o700))
+}
+
+/// Makes the layer in which nothing is.
+pub(super) fn make_empty_layer(files: &Files) -> Result<()> {
+    make(&files.empty_layer(), 0o755)
 }
 
 /// The spec it is launched from, for whoever wants to see it.

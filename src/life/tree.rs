@@ -47,7 +47,7 @@ pub fn with_root<T>(
             let spec = stack::read_config(files)?;
             let images = images::hold(store, container.record.images.iter().cloned())?;
             stack::make_image_places(files, images.len())?;
-            let mounts = Mounts::of_images(places, &images, &files.image_base())?;
+            let mounts = Mounts::of_images(places, &images, &files.empty_layer())?;
             let images = init::mount_images(mounts.images(), |number| files.image_place(number))?
                 .into_iter()
                 .collect();
@@ -125,8 +125,8 @@ fn mounted<T>(
     namespace::unshare_mounts()?;
     let image = store.find(&record.manifest.to_string())?;
     let layers = store.stack(&image)?;
-    let mounts = Mounts::of(places, &layers)?;
     let files = Files::of(places.container(&record.id));
+    let mounts = Mounts::of(places, &layers, &files)?;
     stack::make_overlay(&files)?;
     let overlay = Overlay {
         lower: mounts.lower(),

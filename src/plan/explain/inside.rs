@@ -37,7 +37,11 @@ impl Script {
         self.line("mount --make-rprivate /");
         self.indexed_layers(plan);
         let lower = plan.layers.iter().enumerate().rev();
-        let lower: Vec<String> = lower.map(lower_directory).collect();
+        let mut lower: Vec<String> = lower.map(lower_directory).collect();
+        if lower.is_empty() {
+            self.line("mkdir -p \"$C/images/empty\"");
+            lower.push("\"$C/images/empty\"".to_owned());
+        }
         // As `kernel::overlay` has it where layers are file systems of their own.
         let xino = if plan.layers.iter().any(is_indexed) {
             ",xino=on"
