@@ -515,6 +515,26 @@ fn a_monitor_that_is_killed_takes_its_container_along_and_start_all_brings_it_ba
 }
 
 #[test]
+fn a_container_stays_whose_monitor_is_killed_before_it_starts_it_again() {
+    let sandbox = Sandbox::tiny("paused");
+    let command = ["say", "sleep:0.5", "exit:3"];
+    detached(
+        &sandbox,
+        "web",
+        &["--restart", "always", "-v", "/data"],
+        &command,
+    );
+    let monitor = monitor(&sandbox);
+    until_state(&sandbox, "web", "restarting");
+    rustix::process::kill_process(monitor, Signal::KILL).expect("kill the monitor");
+    until_state(&sandbox, "web", "exited");
+    let volumes = sandbox.mybox(["volume", "ls", "-q"]).run().ok().stdout();
+    assert_eq!(volumes.lines().count(), 1);
+    drop(sandbox.mybox(["rm", "-fv", "web"]).run().ok());
+    sandbox.assert_nothing_runs();
+}
+
+#[test]
 fn with_rm_nothing_is_left_at_the_end() {
     let sandbox = Sandbox::tiny("detach-rm");
     detached(&sandbox, "brief", &["--rm"], &["say", "out:x"]);

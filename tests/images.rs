@@ -115,6 +115,53 @@ fn images_lists_every_name_of_every_image() {
 }
 
 #[test]
+fn images_of_a_name_are_listed_with_all_tags_or_with_one() {
+    let sandbox = Sandbox::new("images-of");
+    for name in ["app:1", "app:2", "localhost:5000/app:1", "apple:1"] {
+        import(&sandbox, name, name);
+    }
+    let listed = |words: &[&str]| {
+        let format = ["--format", "{{.Repository}}:{{.Tag}}"];
+        let listed = sandbox.mybox(words).args(format).run().ok();
+        let mut names: Vec<String> = listed.stdout().lines().map(str::to_owned).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(listed(&["images", "app"]), ["app:1", "app:2"]);
+    assert_eq!(listed(&["images", "app:2"]), ["app:2"]);
+    assert_eq!(listed(&["image", "ls", "docker.io/library/app"]).len(), 2);
+    assert_eq!(
+        listed(&["image", "list", "localhost:5000/app"]),
+        ["localhost:5000/app:1"]
+    );
+    assert!(listed(&["images", "nobody"]).is_empty());
+}
+
+#[test]
+fn a_management_word_leads_to_mybox_s_own_verbs() {
+    let sandbox = Sandbox::tiny("words");
+    let run = ["container", "run", "--rm", "--network", "none", "tiny"];
+    drop(
+        sandbox
+            .mybox(run)
+            .args(["probe", "exit", "3"])
+            .run()
+            .code(3),
+    );
+    let mybox = |words: &[&str]| sandbox.mybox(words).run();
+    assert_eq!(mybox(&["container", "ls", "-aq"]).ok().stdout(), "");
+    drop(mybox(&["image", "rm", "tiny"]).ok());
+    let missing = mybox(&["image", "inspect", "tiny"]).code(1);
+    drop(missing.says("no such image"));
+    let unknown = mybox(&["image", "build", "."]).code(2);
+    drop(unknown.says("error: `image` has no command `build`\nhint: it has history, import, "));
+    let help = mybox(&["system", "--help"]).ok().stdout();
+    assert!(help.contains("Commands: df, events, info, prune"), "{help}");
+    // As `run` itself has it.
+    drop(mybox(&["container", "run", "--nonsense", "tiny"]).code(125));
+}
+
+#[test]
 fn an_image_is_found_by_every_name_it_has() {
     let sandbox = Sandbox::new("names");
     let digest = import(&sandbox, "ubuntu:jammy", "ubuntu");

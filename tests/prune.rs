@@ -161,6 +161,28 @@ fn images_go_that_have_no_name_and_with_all_those_that_nobody_uses() {
 }
 
 #[test]
+fn of_a_management_word_only_its_kind_goes() {
+    let sandbox = Sandbox::tiny("prunekind");
+    image(&sandbox, "lost", &[]);
+    image(&sandbox, "base", &[]);
+    kept(&sandbox, "ended", &[], "base");
+    mybox(&sandbox, &["rmi", "-f", "base"]);
+    let only = |words: &[&str]| {
+        mybox(&sandbox, words);
+        (containers(&sandbox), images(&sandbox))
+    };
+    let ended = || vec!["ended".to_owned()];
+    assert_eq!(only(&["image", "prune", "-f"]).0, ended());
+    let (left, images) = only(&["image", "prune", "-fa"]);
+    // That of the container is kept by it.
+    assert_eq!((left, images), (ended(), vec!["<none>".to_owned()]));
+    let (left, images) = only(&["container", "prune", "-f"]);
+    assert_eq!((left, images), (vec![], vec!["<none>".to_owned()]));
+    let (_, images) = only(&["system", "prune", "-f"]);
+    assert!(images.is_empty(), "{images:?}");
+}
+
+#[test]
 fn it_asks_first_and_lists_what_would_go() {
     let sandbox = Sandbox::tiny("pruneask");
     kept(&sandbox, "ended", &["-v", "/own"], "tiny");

@@ -57,6 +57,9 @@ pub(super) struct Arguments {
     /// Each as a template says: '{{.Repository}}:{{.Tag}}', 'table {{.ID}}\t{{.Size}}', json
     #[arg(long, value_name = "TEMPLATE", conflicts_with_all = ["quiet", "json"])]
     format: Option<Format>,
+    /// Only this name, with all its tags if none is given; the same as reference=
+    #[arg(value_name = "NAME[:TAG]")]
+    name: Option<String>,
 }
 
 /// What `--format` can ask for.
@@ -94,7 +97,9 @@ pub(super) fn run(places: &Places, arguments: &Arguments) -> Result<u8, Failure>
     let store = Store::open(&places.root)?;
     let survey = store.survey(&|| Record::uses(places))?;
     let code = report_damage(&survey.catalog);
-    let wanted = filter::resolve(&store, &arguments.filters).context("--filter")?;
+    let name = arguments.name.iter().cloned().map(Filter::Reference);
+    let filters: Vec<Filter> = arguments.filters.iter().cloned().chain(name).collect();
+    let wanted = filter::resolve(&store, &filters).context("--filter")?;
     let shares = survey.shares();
     let mut named: Vec<(&Image, Option<&Reference>)> = survey
         .catalog

@@ -16,6 +16,7 @@ mod exec;
 mod export;
 mod format;
 mod gc;
+mod groups;
 mod health;
 mod history;
 mod images;
@@ -67,6 +68,7 @@ mod wait;
 mod why;
 mod words;
 
+use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::PathBuf;
 
@@ -221,10 +223,13 @@ enum Verb {
 
 /// Reads the command line and does what it says. The answer is the exit code.
 pub fn run() -> Result<u8, Failure> {
-    let words = words::separated(std::env::args_os().collect(), &Cli::command());
-    let cli = match Cli::try_parse_from(words) {
+    let words = match groups::replaced(std::env::args_os().collect(), &Cli::command()) {
+        Ok(words) => words::separated(words, &Cli::command()),
+        Err(unknown) => return Ok(tell_of_group(&unknown)),
+    };
+    let cli = match Cli::try_parse_from(&words) {
         Ok(cli) => cli,
-        Err(error) => return Ok(refuse(&error)),
+        Err(error) => return Ok(refuse(&error, &words)),
     };
     log_to_stderr(cli.global.verbose);
     let is_run = matches!(cli.verb, Verb::Run(_));
@@ -305,14 +310,16 @@ fn act(verb: Verb, places: &Places) -> Result<u8, Failure> {
 ///
 /// `run` has its own code for it: 2 could be the command's. Which verb it was is asked again, with
 /// the errors overlooked.
-fn refuse(error: &clap::Error) -> u8 {
+fn refuse(error: &clap::Error, words: &[OsString]) -> u8 {
     let told = match not_built::explain(error) {
         Some(told) => writeln!(io::stderr(), "{told}"),
         None => error.print(),
     };
     // Where standard error is closed there is nobody to tell.
     let _ = told;
-    let overlooked = Cli::command().ignore_errors(true).try_get_matches();
+    let overlooked = Cli::command()
+        .ignore_errors(true)
+        .try_get_matches_from(words);
     let is_run =
         overlooked.is_ok_and(|matches| matches!(matches.subcommand_name(), Some("run" | "exec")));
     match (error.use_stderr(), is_run) {
@@ -320,6 +327,17 @@ fn refuse(error: &clap::Error) -> u8 {
         (true, true) => 125,
         (true, false) => 2,
     }
+}
+
+/// Prints what a management word has; the exit code.
+fn tell_of_group(unknown: &groups::Unknown) -> u8 {
+    let told = match unknown.is_help() {
+        true => write!(io::stdout(), "{}", unknown.text()),
+        false => write!(io::stderr(), "{}", unknown.text()),
+    };
+    // As above.
+    let _ = told;
+    if unknown.is_help() { 0 } else { 2 }
 }
 
 /// Absolute places: they go into records, mounts and aliases of links.

@@ -3,7 +3,7 @@
 mod filter;
 
 use anyhow::{Context, anyhow};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use mybox_store::{DoomedImage, Object, Store};
 use serde::Serialize;
 
@@ -13,7 +13,7 @@ use super::{confirm, gc, output};
 use crate::container::{ContainerId, Places};
 use crate::error::Failure;
 use crate::kernel::process;
-use crate::life::prune::{self, Done, Plan, Wanted};
+use crate::life::prune::{self, Done, Only, Plan, Wanted};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -45,6 +45,9 @@ pub(super) struct Arguments {
     /// Volumes too that nobody gave a name and no container has
     #[arg(long)]
     volumes: bool,
+    /// Nothing but containers, or nothing but images and what belongs to none
+    #[arg(long, value_enum, value_name = "KIND", conflicts_with = "volumes")]
+    only: Option<Kind>,
     /// Only what fits: label=KEY[=VALUE], label!=KEY[=VALUE], until=TIME
     #[arg(long, value_name = "KEY=VALUE")]
     filter: Vec<Filter>,
@@ -54,6 +57,12 @@ pub(super) struct Arguments {
     /// As JSON
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Kind {
+    Containers,
+    Images,
 }
 
 /// What `--json` prints.
@@ -109,6 +118,10 @@ pub(super) fn run(places: &Places, arguments: &Arguments) -> Result<u8, Failure>
     let wanted = Wanted {
         all: arguments.all,
         volumes: arguments.volumes,
+        only: arguments.only.map(|kind| match kind {
+            Kind::Containers => Only::Containers,
+            Kind::Images => Only::Images,
+        }),
         choice: &choice,
     };
     let plan = prune::plan(places, &store, &wanted)?;
@@ -139,7 +152,11 @@ fn question(arguments: &Arguments) -> String {
     } else {
         ""
     };
-    format!("This removes containers that have ended, {images}{volumes}.")
+    match arguments.only {
+        Some(Kind::Containers) => "This removes containers that have ended.".to_owned(),
+        Some(Kind::Images) => format!("This removes {images}."),
+        None => format!("This removes containers that have ended, {images}{volumes}."),
+    }
 }
 
 /// What would go, as it is shown before the question.

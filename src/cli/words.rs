@@ -32,7 +32,7 @@ fn end_of_flags(words: &[OsString], cli: &Command) -> Option<usize> {
 
 /// The first word from a place on that is neither a flag of these commands, the first of which counts more, nor
 /// the value of one.
-fn first_plain(words: &[OsString], from: usize, commands: &[&Command]) -> Option<usize> {
+pub(super) fn first_plain(words: &[OsString], from: usize, commands: &[&Command]) -> Option<usize> {
     let mut at = from;
     loop {
         let word = words.get(at)?.to_string_lossy();

@@ -28,8 +28,19 @@ pub struct Wanted<'a> {
     pub all: bool,
     /// Volumes without a name, too.
     pub volumes: bool,
+    /// Nothing else than these.
+    pub only: Option<Only>,
     /// Which of all that.
     pub choice: &'a dyn Choice,
+}
+
+/// One kind of what there is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Only {
+    /// Containers.
+    Containers,
+    /// Images, with the blobs and layers that no image needs.
+    Images,
 }
 
 /// Which containers, images and volumes are meant.
@@ -120,14 +131,22 @@ impl Done {
 
 /// Looks for what would go.
 pub fn plan(places: &Places, store: &Store, wanted: &Wanted<'_>) -> Result<Plan> {
-    let containers = ended(places, wanted.choice)?;
+    let containers = match wanted.only {
+        Some(Only::Images) => Vec::new(),
+        Some(Only::Containers) | None => ended(places, wanted.choice)?,
+    };
+    let no_images = wanted.only == Some(Only::Containers);
+    let only = match no_images {
+        true => Some(BTreeSet::new()),
+        false => chosen(store, wanted.choice)?,
+    };
     let ids: Vec<ContainerId> = containers.iter().map(|one| one.id.clone()).collect();
     let uses = || Record::uses_but(places, &ids);
     let options = GcOptions {
         unused_for: wanted.all.then_some(Duration::ZERO),
-        only: chosen(store, wanted.choice)?,
+        only,
         used_before: wanted.choice.images_used_before(),
-        images_alone: !wanted.choice.is_everything(),
+        images_alone: no_images || !wanted.choice.is_everything(),
         ..GcOptions::at(SystemTime::now())
     };
     let (plan, survey) = store.gc_plan(&uses, &options)?;

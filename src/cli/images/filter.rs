@@ -100,6 +100,7 @@ impl Wanted {
         reference.is_some_and(|reference| {
             let names = [
                 reference.familiar_repository(),
+                format!("{}/{}", reference.registry(), reference.repository()),
                 reference.familiar(),
                 reference.to_string(),
             ];
