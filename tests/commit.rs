@@ -169,13 +169,20 @@ fn a_committed_image_is_run_as_its_container_was_but_for_what_is_changed() {
     ];
     sandbox.mybox(run).args(["base", "echo", "x"]).run().ok();
     let commit = sandbox.mybox([
-        "commit", "-a", "Jane", "-m", "why", "-c", "ENV C=5", "--change",
+        "commit",
+        "-a",
+        "Jane",
+        "-m",
+        "why",
+        "-c",
+        "ENV C=$B$A",
+        "--change",
     ]);
     let id = commit.args(["LABEL a=b", "web", "new"]).run().ok().line();
     let shown = sandbox.mybox(["inspect", "new"]).run().ok().stdout_json();
     assert_eq!(shown[0]["id"], id);
     let config = &shown[0]["config"]["config"];
-    assert_eq!(config["Env"], serde_json::json!(["A=1", "B=3", "C=5"]));
+    assert_eq!(config["Env"], serde_json::json!(["A=1", "B=3", "C=31"]));
     assert_eq!(config["Entrypoint"], serde_json::json!(["/bin/probe"]));
     assert_eq!(config["Cmd"], serde_json::json!(["echo", "x"]));
     assert_eq!(config["User"], "alice");

@@ -27,7 +27,8 @@ pub(super) struct Arguments {
     #[arg(short, long, value_name = "TEXT")]
     message: Option<String>,
     /// Change the image's config, by a Dockerfile instruction: CMD, ENTRYPOINT, ENV, EXPOSE,
-    /// HEALTHCHECK, LABEL, STOPSIGNAL, USER, VOLUME, WORKDIR
+    /// HEALTHCHECK, LABEL, STOPSIGNAL, USER, VOLUME, WORKDIR; several as lines. $NAME is a variable of
+    /// the image
     #[arg(short, long, value_name = "INSTRUCTION", value_parser = Change::parse)]
     change: Vec<Change>,
     /// Stop the container's processes while it is read

@@ -25,7 +25,8 @@ Examples:
   docker export web | mybox import -c 'CMD [\"nginx\"]' - web")]
 pub(super) struct Arguments {
     /// Change the image's config, by a Dockerfile instruction: CMD, ENTRYPOINT, ENV, EXPOSE,
-    /// HEALTHCHECK, LABEL, STOPSIGNAL, USER, VOLUME, WORKDIR
+    /// HEALTHCHECK, LABEL, STOPSIGNAL, USER, VOLUME, WORKDIR; several as lines. $NAME is a variable of
+    /// the image
     #[arg(short, long, value_name = "INSTRUCTION", value_parser = Change::parse)]
     change: Vec<Change>,
     /// A comment for the image's history

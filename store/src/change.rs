@@ -1,12 +1,26 @@
 //! `--change`: the Dockerfile instructions that change an image config.
+//!
+//! `$NAME` stands for what the config's environment has by then, as in a Dockerfile: in all of them but
+//! CMD, ENTRYPOINT and HEALTHCHECK, whose shell does that when it is run.
+
+mod words;
 
 use crate::duration;
 use crate::error::Error;
 use crate::oci::config::{Config, Healthcheck};
+use words::{Variables, split, unquoted};
 
-/// One instruction, understood.
+/// Instructions, a line each.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Change(Instruction);
+pub struct Change(Vec<Line>);
+
+/// One instruction as it was written. What it says is known when the variables are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Line {
+    text: String,
+    word: String,
+    rest: String,
+}
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Instruction {
@@ -25,40 +39,95 @@ enum Instruction {
 const KNOWN: &str = "CMD ENTRYPOINT ENV WORKDIR USER EXPOSE LABEL VOLUME STOPSIGNAL HEALTHCHECK";
 
 impl Change {
-    /// Parses an instruction: `CMD ["a","b"]`, `ENV A=1 B="2 3"`, `workdir /srv`.
+    /// Parses instructions: `CMD ["a","b"]`, `ENV A=1 B="2 3"`, `workdir /srv`. A line that ends in a backslash
+    /// goes on with the next.
     pub fn parse(text: &str) -> Result<Self, Error> {
-        let bad = |reason: String| Error::BadChange {
-            text: text.to_owned(),
-            reason,
-        };
-        let trimmed = text.trim();
-        let (word, rest) = trimmed
-            .split_once(char::is_whitespace)
-            .unwrap_or((trimmed, ""));
-        instruction(&word.to_ascii_uppercase(), rest.trim())
-            .map(Self)
-            .map_err(bad)
+        let joined = text.replace("\\\n", "");
+        let lines = joined.lines().map(str::trim);
+        let lines: Vec<Line> = lines.filter(|it| !it.is_empty()).map(Line::of).collect();
+        if lines.is_empty() {
+            return Err(Line::of(text).bad(unknown()));
+        }
+        lines.iter().try_for_each(Line::check)?;
+        Ok(Self(lines))
     }
 
-    pub(crate) fn apply(&self, config: &mut Config) {
-        match &self.0 {
-            Instruction::Cmd(command) => config.cmd = Some(command.clone()),
-            Instruction::Entrypoint(command) => config.entrypoint = Some(command.clone()),
-            Instruction::Env(pairs) => pairs.iter().for_each(|pair| set_env(&mut config.env, pair)),
-            Instruction::Workdir(path) => config.working_dir = workdir(&config.working_dir, path),
-            Instruction::User(user) => config.user.clone_from(user),
-            Instruction::Expose(ports) => config.exposed_ports.extend(ports.iter().cloned()),
-            Instruction::Label(pairs) => config.labels.extend(pairs.iter().cloned()),
-            Instruction::Volume(paths) => config.volumes.extend(paths.iter().cloned()),
-            Instruction::StopSignal(signal) => config.stop_signal = Some(signal.clone()),
-            Instruction::Healthcheck(check) => config.healthcheck = Some(check.clone()),
+    pub(crate) fn apply(&self, config: &mut Config) -> Result<(), Error> {
+        let mut lines = self.0.iter();
+        lines.try_for_each(|line| line.apply(config))
+    }
+}
+
+impl Line {
+    fn of(text: &str) -> Self {
+        let (word, rest) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
+        Self {
+            text: text.to_owned(),
+            word: word.to_ascii_uppercase(),
+            rest: rest.trim().to_owned(),
+        }
+    }
+
+    /// Whether it can be understood. What has variables in it may turn out otherwise.
+    fn check(&self) -> Result<(), Error> {
+        match self.understood(&Variables::none()) {
+            Err(_) if self.has_variables() && is_known(&self.word) => Ok(()),
+            understood => understood.map(drop),
+        }
+    }
+
+    fn has_variables(&self) -> bool {
+        self.rest.contains('$')
+    }
+
+    fn understood(&self, variables: &Variables<'_>) -> Result<Instruction, Error> {
+        let understood = instruction(&self.word, &self.rest, variables);
+        understood.map_err(|reason| self.bad(reason))
+    }
+
+    fn bad(&self, reason: String) -> Error {
+        Error::BadChange {
+            text: self.text.clone(),
+            reason,
+        }
+    }
+
+    fn apply(&self, config: &mut Config) -> Result<(), Error> {
+        // Those from before it: in `ENV A=1 B=$A` that is the A of earlier.
+        let understood = self.understood(&Variables::of(&config.env))?;
+        understood.apply(config);
+        Ok(())
+    }
+}
+
+impl Instruction {
+    fn apply(self, config: &mut Config) {
+        match self {
+            Self::Cmd(command) => config.cmd = Some(command),
+            Self::Entrypoint(command) => config.entrypoint = Some(command),
+            Self::Env(pairs) => pairs.iter().for_each(|pair| set_env(&mut config.env, pair)),
+            Self::Workdir(path) => config.working_dir = workdir(&config.working_dir, &path),
+            Self::User(user) => config.user = user,
+            Self::Expose(ports) => config.exposed_ports.extend(ports),
+            Self::Label(pairs) => config.labels.extend(pairs),
+            Self::Volume(paths) => config.volumes.extend(paths),
+            Self::StopSignal(signal) => config.stop_signal = Some(signal),
+            Self::Healthcheck(check) => config.healthcheck = Some(check),
         }
     }
 }
 
-fn instruction(word: &str, rest: &str) -> Result<Instruction, String> {
-    if !KNOWN.split(' ').any(|known| known == word) {
-        return Err(format!("the instruction must be one of {KNOWN}"));
+fn is_known(word: &str) -> bool {
+    KNOWN.split(' ').any(|known| known == word)
+}
+
+fn unknown() -> String {
+    format!("the instruction must be one of {KNOWN}")
+}
+
+fn instruction(word: &str, rest: &str, variables: &Variables<'_>) -> Result<Instruction, String> {
+    if !is_known(word) {
+        return Err(unknown());
     }
     if rest.is_empty() {
         return Err(format!("{word} needs an argument"));
@@ -66,14 +135,14 @@ fn instruction(word: &str, rest: &str) -> Result<Instruction, String> {
     Ok(match word {
         "CMD" => Instruction::Cmd(command(rest)),
         "ENTRYPOINT" => Instruction::Entrypoint(command(rest)),
-        "ENV" => Instruction::Env(pairs(word, rest)?),
-        "LABEL" => Instruction::Label(pairs(word, rest)?),
-        "WORKDIR" => Instruction::Workdir(unquoted(rest)?),
-        "USER" => Instruction::User(one_word(word, rest)?),
-        "STOPSIGNAL" => Instruction::StopSignal(signal(&one_word(word, rest)?)?),
-        "EXPOSE" => Instruction::Expose(ports(rest)?),
+        "ENV" => Instruction::Env(pairs(word, rest, variables)?),
+        "LABEL" => Instruction::Label(pairs(word, rest, variables)?),
+        "WORKDIR" => Instruction::Workdir(unquoted(rest, variables)?),
+        "USER" => Instruction::User(one_word(word, rest, variables)?),
+        "STOPSIGNAL" => Instruction::StopSignal(signal(&one_word(word, rest, variables)?)?),
+        "EXPOSE" => Instruction::Expose(ports(rest, variables)?),
         "HEALTHCHECK" => Instruction::Healthcheck(healthcheck(rest)?),
-        _ => Instruction::Volume(volumes(rest)?),
+        _ => Instruction::Volume(volumes(rest, variables)?),
     })
 }
 
@@ -89,13 +158,21 @@ fn exec_form(rest: &str) -> Option<Vec<String>> {
 }
 
 /// `a=b c="d e"`, or in the old form `a b c`: one name, and the rest is its value.
-fn pairs(word: &str, rest: &str) -> Result<Vec<(String, String)>, String> {
-    let words = split(rest)?;
+fn pairs(
+    word: &str,
+    rest: &str,
+    variables: &Variables<'_>,
+) -> Result<Vec<(String, String)>, String> {
+    let words = split(rest, variables)?;
     if !words[0].contains('=') {
         let (name, value) = rest
             .split_once(char::is_whitespace)
             .ok_or_else(|| format!("{word} needs name=value"))?;
-        return Ok(vec![(unquoted(name)?, value.trim().to_owned())]);
+        let pair = (
+            unquoted(name, variables)?,
+            unquoted(value.trim(), variables)?,
+        );
+        return Ok(vec![pair]);
     }
     let pair = |text: &String| match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
@@ -133,8 +210,8 @@ fn workdir(before: &str, path: &str) -> String {
     format!("/{}", parts.join("/"))
 }
 
-fn one_word(word: &str, rest: &str) -> Result<String, String> {
-    let words = split(rest)?;
+fn one_word(word: &str, rest: &str, variables: &Variables<'_>) -> Result<String, String> {
+    let words = split(rest, variables)?;
     match <[String; 1]>::try_from(words) {
         Ok([only]) if !only.is_empty() => Ok(only),
         _ => Err(format!("{word} needs exactly one argument")),
@@ -160,11 +237,12 @@ fn signal(text: &str) -> Result<String, String> {
     Err(format!("{text:?} is no signal"))
 }
 
-/// `port`, `port/protocol`, `first-last/protocol`.
-fn ports(rest: &str) -> Result<Vec<String>, String> {
+/// `port`, `port/protocol`, `first-last/protocol`. One variable may stand for several.
+fn ports(rest: &str, variables: &Variables<'_>) -> Result<Vec<String>, String> {
     let mut ports = Vec::new();
-    for word in split(rest)? {
-        let (range, protocol) = word.split_once('/').unwrap_or((&word, "tcp"));
+    let words = split(rest, variables)?;
+    for word in words.iter().flat_map(|word| word.split_whitespace()) {
+        let (range, protocol) = word.split_once('/').unwrap_or((word, "tcp"));
         let protocol = protocol.to_ascii_lowercase();
         let (first, last) = range.split_once('-').unwrap_or((range, range));
         let number = |text: &str| text.parse::<u16>().ok().filter(|port| *port > 0);
@@ -179,10 +257,13 @@ fn ports(rest: &str) -> Result<Vec<String>, String> {
     Ok(ports)
 }
 
-fn volumes(rest: &str) -> Result<Vec<String>, String> {
+fn volumes(rest: &str, variables: &Variables<'_>) -> Result<Vec<String>, String> {
     let paths = match exec_form(rest) {
-        Some(paths) => paths,
-        None => split(rest)?,
+        Some(paths) => {
+            let paths = paths.iter().map(|path| unquoted(path, variables));
+            paths.collect::<Result<_, _>>()?
+        }
+        None => split(rest, variables)?,
     };
     match paths.iter().find(|path| !path.starts_with('/')) {
         Some(path) => Err(format!("VOLUME: {path:?} is not an absolute path")),
@@ -226,42 +307,6 @@ fn healthcheck(rest: &str) -> Result<Healthcheck, String> {
     Ok(check)
 }
 
-fn unquoted(text: &str) -> Result<String, String> {
-    split(text).map(|words| words.join(" "))
-}
-
-/// Splits at white space as a shell would: 'single' and "double" quotes, and backslashes.
-fn split(text: &str) -> Result<Vec<String>, String> {
-    let mut words = Vec::new();
-    let mut word: Option<String> = None;
-    let mut quote = None;
-    let mut characters = text.chars();
-    while let Some(character) = characters.next() {
-        match (quote, character) {
-            (None, space) if space.is_whitespace() => words.extend(word.take()),
-            (None, '\'' | '"') => {
-                quote = Some(character);
-                word.get_or_insert_default();
-            }
-            (Some(open), close) if open == close => quote = None,
-            (None | Some('"'), '\\') => {
-                let Some(next) = characters.next() else {
-                    return Err("it ends in a backslash".to_owned());
-                };
-                let kept = quote.is_some() && !matches!(next, '"' | '\\' | '$' | '`');
-                word.get_or_insert_default()
-                    .extend(kept.then_some('\\').into_iter().chain([next]));
-            }
-            (_, other) => word.get_or_insert_default().push(other),
-        }
-    }
-    if let Some(quote) = quote {
-        return Err(format!("a {quote} is not closed"));
-    }
-    words.extend(word);
-    Ok(words)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -269,9 +314,53 @@ mod tests {
     fn applied(changes: &[&str]) -> String {
         let mut config = Config::default();
         for change in changes {
-            Change::parse(change).unwrap().apply(&mut config);
+            Change::parse(change).unwrap().apply(&mut config).unwrap();
         }
         serde_json::to_string(&config).unwrap()
+    }
+
+    #[test]
+    fn variables_are_those_of_the_config_by_then() {
+        for (changes, config) in [
+            (
+                &["ENV PATH=/bin", "ENV PATH=$PATH:/opt A=${PATH}x"][..],
+                r#"{"Env":["PATH=/bin:/opt","A=/binx"]}"#,
+            ),
+            (
+                &["ENV A=1\nENV B=$A \\\n C=2"],
+                r#"{"Env":["A=1","B=1","C=2"]}"#,
+            ),
+            (
+                &[
+                    "ENV D=/d P='80 81'",
+                    "WORKDIR $D/e",
+                    "USER ${U:-me}",
+                    "EXPOSE $P",
+                    "VOLUME [\"$D\"]",
+                ],
+                r#"{"User":"me","ExposedPorts":{"80/tcp":{},"81/tcp":{}},"Env":["D=/d","P=80 81"],"Volumes":{"/d":{}},"WorkingDir":"/d/e"}"#,
+            ),
+            (
+                &["ENV S=QUIT", "STOPSIGNAL SIG$S", "LABEL a=$S b='$S' c=\\$S"],
+                r#"{"Env":["S=QUIT"],"Labels":{"a":"QUIT","b":"$S","c":"$S"},"StopSignal":"SIGQUIT"}"#,
+            ),
+            (&["CMD echo $A"], r#"{"Cmd":["/bin/sh","-c","echo $A"]}"#),
+        ] {
+            let config: serde_json::Value = serde_json::from_str(config).unwrap();
+            let applied: serde_json::Value = serde_json::from_str(&applied(changes)).unwrap();
+            assert_eq!(applied, config, "{changes:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_variable_makes_wrong_is_said_when_it_is_known() {
+        let change = Change::parse("EXPOSE $PORT").unwrap();
+        let mut config = Config {
+            env: vec!["PORT=x".into()],
+            ..Config::default()
+        };
+        let error = change.apply(&mut config).unwrap_err().to_string();
+        assert!(error.contains("\"x\" is no port"), "{error}");
     }
 
     #[test]

@@ -128,7 +128,7 @@ fn config(base: &Image, layer: DiffId, options: &CommitOptions) -> Result<Value>
     document.retain(|name, _| !NOT_INHERITED.contains(&name.as_str()));
     let mut run = options.config.clone();
     for change in &options.changes {
-        change.apply(&mut run);
+        change.apply(&mut run)?;
     }
     let mut parts = base.config.clone();
     parts.rootfs.diff_ids.push(layer);

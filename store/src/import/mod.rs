@@ -207,7 +207,7 @@ impl Store {
         let newest = layer.record.newest().rfc3339();
         let (digest, size) = (tar.digest, tar.size);
         let _blob = self.publish_taken_in(tar)?;
-        let (config, _config) = self.put_json(CONFIG, &config(digest, &newest, options))?;
+        let (config, _config) = self.put_json(CONFIG, &config(digest, &newest, options)?)?;
         published.push(config.digest);
         let manifest = Manifest {
             schema_version: 2,
@@ -337,13 +337,13 @@ fn packed(
 }
 
 /// The config, without clock or host name: its time is that of the newest file.
-fn config(layer: Digest, newest: &str, options: &ImportOptions) -> ImageConfig {
+fn config(layer: Digest, newest: &str, options: &ImportOptions) -> Result<ImageConfig> {
     let platform = options.platform.clone().unwrap_or_else(Platform::host);
     let mut config = Config::default();
     for change in &options.changes {
-        change.apply(&mut config);
+        change.apply(&mut config)?;
     }
-    ImageConfig {
+    Ok(ImageConfig {
         created: Some(newest.to_owned()),
         architecture: platform.architecture,
         variant: platform.variant,
@@ -359,7 +359,7 @@ fn config(layer: Digest, newest: &str, options: &ImportOptions) -> ImageConfig {
             comment: options.message.clone(),
             ..History::default()
         }],
-    }
+    })
 }
 
 /// An uncompressed tar in `ingest/`.
