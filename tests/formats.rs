@@ -1,7 +1,7 @@
 //! `--format`: what listings and `inspect` print as a template says, with Docker's names.
 
 use crate::detached::remove;
-use crate::harness::Sandbox;
+use crate::harness::{Rootfs, Sandbox};
 
 /// A container `web` that runs, one `done` that has ended with code 3, made before it.
 fn ground(name: &str) -> Sandbox {
@@ -272,6 +272,38 @@ fn inspect_tells_what_was_asked_for_under_dockers_names() {
         );
     }
     remove(&sandbox, "web");
+}
+
+#[test]
+fn inspect_has_dockers_fields_of_an_image_that_says_nothing_of_them() {
+    let sandbox = Sandbox::tiny("saysnothing");
+    let ask = |template: &str, image: &str| {
+        let inspect = sandbox.mybox(["inspect", "-f", template, image]);
+        inspect.run().ok().line()
+    };
+    sandbox.import_with("told", Rootfs::tiny(), &["USER 7:8"]);
+    for (template, expected) in [
+        ("{{json .Config.Env}} {{json .Config.Cmd}}", "null null"),
+        ("{{json .Config.Labels}}", "null"),
+        ("{{json .Config.ExposedPorts}}", "null"),
+        ("{{json .Config.Healthcheck}}", "null"),
+        ("<{{.Config.User}}{{.Config.WorkingDir}}>", "<>"),
+        ("<{{.Config.StopSignal}}{{.Config.Hostname}}>", "<>"),
+        ("{{if .Config.OnBuild}}a{{else}}none{{end}}", "none"),
+        ("<{{.Parent}}{{.DockerVersion}}{{.Variant}}>", "<>"),
+        (
+            "{{.GraphDriver.Name}} {{eq .Size .VirtualSize}}",
+            "overlay2 true",
+        ),
+        ("{{.Metadata.LastTagTime}}", "0001-01-01T00:00:00Z"),
+    ] {
+        assert_eq!(ask(template, "tiny"), expected, "{template}");
+    }
+    // What it says is there beside what it does not.
+    assert_eq!(
+        ask("{{.Config.User}} {{json .Config.Env}}", "told"),
+        "7:8 null"
+    );
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 mod config;
 mod host_config;
+mod image;
 mod network;
 
 use std::path::PathBuf;
@@ -14,6 +15,8 @@ use crate::cli::output;
 use crate::container::find::{Container, State};
 use crate::container::{Files, Places};
 use crate::plan::RunRequest;
+
+pub(super) use image::image;
 
 /// What Docker says of a time that has not come.
 const NEVER: &str = "0001-01-01T00:00:00Z";
@@ -123,26 +126,4 @@ fn capital(name: &str) -> String {
         Some(first) => first.to_uppercase().chain(name.chars().skip(1)).collect(),
         None => String::new(),
     }
-}
-
-/// The fields of an image; `size` in bytes.
-pub(super) fn image(
-    image: &Image,
-    config: &Value,
-    tags: &[String],
-    digests: &Value,
-    size: u64,
-) -> Value {
-    json!({
-        "Id": image.id.to_string(),
-        "RepoTags": tags,
-        "RepoDigests": digests,
-        "Created": image.created,
-        "Author": config["author"].as_str().unwrap_or_default(),
-        "Architecture": config["architecture"],
-        "Os": config["os"],
-        "Size": size,
-        "Config": config["config"],
-        "RootFS": {"Type": "layers", "Layers": config["rootfs"]["diff_ids"]},
-    })
 }
