@@ -2,10 +2,12 @@
 //! (<https://pkg.go.dev/text/template>).
 //!
 //! Actions are printed pipelines, `if`, `range`, `with`, variables and comments. The functions are those
-//! of Go that make sense here and those that Docker adds; see [`eval`].
+//! of Go that make sense here and those that Docker adds; see [`functions`].
 
 mod eval;
+mod functions;
 mod parse;
+mod printf;
 
 use std::str::FromStr;
 

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::eval::Function;
+use super::functions::Function;
 
 /// A part of a template.
 #[derive(Debug, Clone, PartialEq)]
