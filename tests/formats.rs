@@ -153,8 +153,15 @@ fn inspect_answers_dockers_questions() {
             "tiny",
             "tiny:latest linux 1",
         ),
+        ("{{.Config.Labels.nope}}", "web", "<no value>"),
+        (
+            "{{.State.Health}} {{.Config.Healthcheck}}",
+            "web",
+            "<nil> <nil>",
+        ),
+        ("{{.Config.Entrypoint}} {{.ExecIDs}}", "web", "[] []"),
         // And mybox's own.
-        ("{{.ending.code}}", "done", "3"),
+        ("{{.ending.code}} {{.labels.nope}}", "done", "3 <no value>"),
     ] {
         assert_eq!(ask(template, name), expected, "{template} of {name}");
     }
@@ -284,7 +291,12 @@ fn inspect_has_dockers_fields_of_an_image_that_says_nothing_of_them() {
     sandbox.import_with("told", Rootfs::tiny(), &["USER 7:8"]);
     for (template, expected) in [
         ("{{json .Config.Env}} {{json .Config.Cmd}}", "null null"),
-        ("{{json .Config.Labels}}", "null"),
+        ("{{.Config.Env}} {{.Config.Labels}}", "[] map[]"),
+        ("<{{index .Config.Labels \"x\"}}>", "<>"),
+        (
+            "{{.Config.Labels.x}} {{json .Config.Labels}}",
+            "<no value> null",
+        ),
         ("{{json .Config.ExposedPorts}}", "null"),
         ("{{json .Config.Healthcheck}}", "null"),
         ("<{{.Config.User}}{{.Config.WorkingDir}}>", "<>"),
@@ -396,6 +408,11 @@ fn events_have_dockers_fields_in_templates_and_as_json() {
         events("event=die", line),
         "container die 3 tiny die local\n"
     );
+    // What one event has not is nothing, and does not end the others.
+    let code = "{{.Action}} {{.Actor.Attributes.exitCode}}";
+    let all = events("container=done", code);
+    assert!(all.starts_with("create <no value>\n"), "{all}");
+    assert!(all.contains("die 3\n"), "{all}");
     let id = events("event=die", "{{.Actor.ID}}");
     assert_eq!(id, events("event=die", "{{.ID}}"));
     assert_eq!(id.len(), 65);

@@ -28,7 +28,8 @@ What it prints has mybox's own fields, which begin with a small letter, and thos
 their names there: `mybox inspect -f '{{.State.Status}} {{.NetworkSettings.IPAddress}}' web`.
 
 --format takes Go's template language, with Docker's functions: json, join, split, upper, lower,
-title, pad, truncate. A field that is not there is an error that names those that are.")]
+title, pad, truncate. A field that is not there is an error that names those that are; what a
+map of names has not, as .Config.Labels, is `<no value>`.")]
 pub(super) struct Arguments {
     /// Each as a template says: '{{.State.Pid}}', '{{json .Config}}', json
     #[arg(short, long, value_name = "TEMPLATE", value_parser = format::of_object)]

@@ -6,27 +6,29 @@ use serde_json::Value;
 use super::Names;
 use super::functions::{Function, apply};
 use super::parse::{Base, Command, Node, Operand, Pipeline, Range};
+use super::shape::{Shaped, is_true, kind};
 
 pub(super) fn render(nodes: &[Node], object: &Value, names: Names) -> Result<String> {
+    let object = Shaped::from(object.clone());
     let mut evaluation = Evaluation {
         names,
         variables: vec![("$".to_owned(), object.clone())],
         text: String::new(),
     };
-    evaluation.list(nodes, object)?;
+    evaluation.list(nodes, &object)?;
     Ok(evaluation.text)
 }
 
 struct Evaluation {
     names: Names,
     /// The latest last.
-    variables: Vec<(String, Value)>,
+    variables: Vec<(String, Shaped)>,
     text: String,
 }
 
 impl Evaluation {
     /// A block; what it declares is forgotten at its end.
-    fn list(&mut self, nodes: &[Node], dot: &Value) -> Result<()> {
+    fn list(&mut self, nodes: &[Node], dot: &Shaped) -> Result<()> {
         let known = self.variables.len();
         for node in nodes {
             self.node(node, dot)?;
@@ -35,12 +37,12 @@ impl Evaluation {
         Ok(())
     }
 
-    fn node(&mut self, node: &Node, dot: &Value) -> Result<()> {
+    fn node(&mut self, node: &Node, dot: &Shaped) -> Result<()> {
         match node {
             Node::Text(text) => self.text.push_str(text),
             Node::Print(pipeline) => {
                 let value = self.pipeline(pipeline, dot)?;
-                self.text.push_str(&shown(&value));
+                self.text.push_str(&value.shown());
             }
             Node::Set {
                 name,
@@ -56,7 +58,7 @@ impl Evaluation {
             }
             Node::If(branches, otherwise) => {
                 for (condition, body) in branches {
-                    if is_true(&self.pipeline(condition, dot)?) {
+                    if self.pipeline(condition, dot)?.is_true() {
                         return self.list(body, dot);
                     }
                 }
@@ -64,7 +66,7 @@ impl Evaluation {
             }
             Node::With(object, body, otherwise) => {
                 let object = self.pipeline(object, dot)?;
-                if is_true(&object) {
+                if object.is_true() {
                     self.list(body, &object)?;
                 } else {
                     self.list(otherwise, dot)?;
@@ -75,8 +77,8 @@ impl Evaluation {
         Ok(())
     }
 
-    fn range(&mut self, range: &Range, dot: &Value) -> Result<()> {
-        let elements: Vec<(Value, Value)> = match self.pipeline(&range.over, dot)? {
+    fn range(&mut self, range: &Range, dot: &Shaped) -> Result<()> {
+        let elements: Vec<(Value, Value)> = match self.pipeline(&range.over, dot)?.value() {
             Value::Array(values) => {
                 let numbered = values.into_iter().enumerate();
                 numbered.map(|(at, value)| (at.into(), value)).collect()
@@ -93,6 +95,7 @@ impl Evaluation {
         }
         let known = self.variables.len();
         for (key, value) in elements {
+            let (key, value) = (Shaped::from(key), Shaped::from(value));
             for (name, value) in [(&range.key, &key), (&range.value, &value)] {
                 let named = name.iter().map(|name| (name.clone(), value.clone()));
                 self.variables.extend(named);
@@ -103,7 +106,7 @@ impl Evaluation {
         Ok(())
     }
 
-    fn pipeline(&self, pipeline: &Pipeline, dot: &Value) -> Result<Value> {
+    fn pipeline(&self, pipeline: &Pipeline, dot: &Shaped) -> Result<Shaped> {
         let mut last = None;
         for command in &pipeline.0 {
             last = Some(match (command, last) {
@@ -117,10 +120,10 @@ impl Evaluation {
         Ok(last.unwrap_or_default())
     }
 
-    fn operand(&self, operand: &Operand, dot: &Value) -> Result<Value> {
+    fn operand(&self, operand: &Operand, dot: &Shaped) -> Result<Shaped> {
         let base = match &operand.base {
             Base::Dot => dot.clone(),
-            Base::Literal(value) => value.clone(),
+            Base::Literal(value) => value.clone().into(),
             Base::Group(pipeline) => self.pipeline(pipeline, dot)?,
             Base::Variable(name) => {
                 let mut latest = self.variables.iter().rev();
@@ -129,17 +132,17 @@ impl Evaluation {
                 found.1.clone()
             }
         };
-        let field = |value, name: &String| field(value, name, self.names);
-        operand.fields.iter().try_fold(base, field)
+        let mut names = operand.fields.iter();
+        names.try_fold(base, |value, name| value.field(name, self.names))
     }
 
     fn call(
         &self,
         function: Function,
         operands: &[Operand],
-        last: Option<Value>,
-        dot: &Value,
-    ) -> Result<Value> {
+        last: Option<Shaped>,
+        dot: &Shaped,
+    ) -> Result<Shaped> {
         // Of these two, no more is looked at than decides.
         let decides = match function {
             Function::And => Some(false),
@@ -149,68 +152,16 @@ impl Evaluation {
         let mut arguments = Vec::new();
         for operand in operands {
             let value = self.operand(operand, dot)?;
-            if decides == Some(is_true(&value)) {
+            if decides == Some(value.is_true()) {
                 return Ok(value);
             }
             arguments.push(value);
         }
         arguments.extend(last);
-        apply(function, &arguments)
-    }
-}
-
-fn field(value: Value, name: &str, names: Names) -> Result<Value> {
-    let Value::Object(mut fields) = value else {
-        bail!("`{name}` of {}", kind(&value));
-    };
-    let other = names.iter().find(|(in_template, _)| *in_template == name);
-    let found = match fields.remove(name) {
-        None => other.and_then(|(_, in_json)| fields.remove(*in_json)),
-        found => found,
-    };
-    found.ok_or_else(|| {
-        let names: Vec<&str> = fields.keys().map(String::as_str).collect();
-        anyhow!("no field `{name}`; there are {}", names.join(", "))
-    })
-}
-
-/// What an error calls it.
-pub(super) fn kind(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "nothing",
-        Value::Bool(_) => "a truth value",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a text",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "an object",
-    }
-}
-
-pub(super) fn is_true(value: &Value) -> bool {
-    match value {
-        Value::Null => false,
-        Value::Bool(truth) => *truth,
-        Value::Number(number) => number.as_f64() != Some(0.0),
-        Value::String(text) => !text.is_empty(),
-        Value::Array(values) => !values.is_empty(),
-        Value::Object(fields) => !fields.is_empty(),
-    }
-}
-
-/// As Go's `%v` has it.
-pub(super) fn shown(value: &Value) -> String {
-    match value {
-        Value::Null => "<no value>".into(),
-        Value::String(text) => text.clone(),
-        Value::Bool(_) | Value::Number(_) => value.to_string(),
-        Value::Array(values) => {
-            let words: Vec<String> = values.iter().map(shown).collect();
-            format!("[{}]", words.join(" "))
+        if decides.is_some() {
+            let last = arguments.pop();
+            return last.ok_or_else(|| anyhow!("{} of nothing", function.name()));
         }
-        Value::Object(fields) => {
-            let word = |(name, value): (&String, &Value)| format!("{name}:{}", shown(value));
-            let words: Vec<String> = fields.iter().map(word).collect();
-            format!("map[{}]", words.join(" "))
-        }
+        apply(function, arguments).map(Shaped::from)
     }
 }

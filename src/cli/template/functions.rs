@@ -5,8 +5,8 @@ use std::cmp::Ordering;
 use anyhow::{Result, anyhow, bail};
 use serde_json::{Map, Value};
 
-use super::eval::{is_true, kind, shown};
 use super::printf::formatted;
+use super::shape::{Shaped, is_true, kind, shown};
 
 /// Go's functions, then those of Docker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,40 +35,53 @@ pub(super) enum Function {
     Upper,
 }
 
+/// Under what names they are called.
+const NAMES: &[(&str, Function)] = &[
+    ("and", Function::And),
+    ("or", Function::Or),
+    ("not", Function::Not),
+    ("eq", Function::Eq),
+    ("ne", Function::Ne),
+    ("lt", Function::Lt),
+    ("le", Function::Le),
+    ("gt", Function::Gt),
+    ("ge", Function::Ge),
+    ("index", Function::Index),
+    ("len", Function::Len),
+    ("print", Function::Print),
+    ("printf", Function::Printf),
+    ("println", Function::Println),
+    ("join", Function::Join),
+    ("json", Function::Json),
+    ("lower", Function::Lower),
+    ("pad", Function::Pad),
+    ("split", Function::Split),
+    ("title", Function::Title),
+    ("truncate", Function::Truncate),
+    ("upper", Function::Upper),
+];
+
 impl Function {
     pub(super) fn named(name: &str) -> Option<Self> {
-        Some(match name {
-            "and" => Self::And,
-            "or" => Self::Or,
-            "not" => Self::Not,
-            "eq" => Self::Eq,
-            "ne" => Self::Ne,
-            "lt" => Self::Lt,
-            "le" => Self::Le,
-            "gt" => Self::Gt,
-            "ge" => Self::Ge,
-            "index" => Self::Index,
-            "len" => Self::Len,
-            "print" => Self::Print,
-            "printf" => Self::Printf,
-            "println" => Self::Println,
-            "join" => Self::Join,
-            "json" => Self::Json,
-            "lower" => Self::Lower,
-            "pad" => Self::Pad,
-            "split" => Self::Split,
-            "title" => Self::Title,
-            "truncate" => Self::Truncate,
-            "upper" => Self::Upper,
-            _ => return None,
-        })
+        let found = NAMES.iter().find(|(known, _)| *known == name);
+        found.map(|(_, function)| *function)
+    }
+
+    pub(super) fn name(self) -> &'static str {
+        let found = NAMES.iter().find(|(_, known)| *known == self);
+        found.map_or("", |(name, _)| name)
     }
 }
 
-pub(super) fn apply(function: Function, arguments: &[Value]) -> Result<Value> {
+/// What it makes of its arguments. Which of them `and` and `or` choose is the evaluation's to find out.
+pub(super) fn apply(function: Function, arguments: Vec<Shaped>) -> Result<Value> {
     use Function as F;
-    Ok(match (function, arguments) {
-        (F::And | F::Or, [.., last]) => last.clone(),
+    let as_it_sees_them = match function {
+        F::Json => Shaped::json,
+        _ => Shaped::value,
+    };
+    let arguments: Vec<Value> = arguments.into_iter().map(as_it_sees_them).collect();
+    Ok(match (function, arguments.as_slice()) {
         (F::Not, [value]) => (!is_true(value)).into(),
         (F::Eq, [first, others @ ..]) if !others.is_empty() => {
             others.iter().any(|other| is_equal(first, other)).into()
@@ -107,8 +120,7 @@ pub(super) fn apply(function: Function, arguments: &[Value]) -> Result<Value> {
         }
         (_, given) => {
             let given: Vec<&str> = given.iter().map(kind).collect();
-            let name = format!("{function:?}").to_lowercase();
-            bail!("{name} of {}", given.join(", "))
+            bail!("{} of {}", function.name(), given.join(", "))
         }
     })
 }

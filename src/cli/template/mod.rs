@@ -8,6 +8,7 @@ mod eval;
 mod functions;
 mod parse;
 mod printf;
+mod shape;
 
 use std::str::FromStr;
 
@@ -96,7 +97,7 @@ mod tests {
             ("{{/* nothing */}}x", "x"),
             ("{{.Args}}", "[-c a b]"),
             ("{{.Net}}", "map[a:map[IP:10.0.0.1] b:map[IP:10.0.0.2]]"),
-            ("{{.Health}}", "<no value>"),
+            ("{{.Health}} {{print .Health}}", "<nil> <nil>"),
             ("{{json .Args}}", r#"["-c","a b"]"#),
             ("{{.Name | upper | printf \"%s!\"}}", "WEB!"),
             (
@@ -155,6 +156,49 @@ mod tests {
             ),
         ] {
             assert_eq!(rendered(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_go_knows_of_types_is_told_from_the_name_of_a_field() {
+        let object = json!({"Config": {
+            "Labels": {"a": "b"},
+            "Volumes": null,
+            "Entrypoint": null,
+            "Healthcheck": null,
+        }});
+        for (text, expected) in [
+            ("{{.Config.Labels.a}} {{.Config.Labels.no}}", "b <no value>"),
+            ("{{.Config.Labels.no.more}}", "<no value>"),
+            ("{{with .Config.Labels}}{{.no}}{{end}}", "<no value>"),
+            ("{{$l := .Config.Labels}}{{$l.no}}", "<no value>"),
+            ("{{if .Config.Labels.no}}a{{else}}b{{end}}", "b"),
+            ("{{json .Config.Labels.no}}", "null"),
+            (
+                "{{.Config.Volumes}} {{.Config.Volumes.no}}",
+                "map[] <no value>",
+            ),
+            ("{{index .Config.Volumes \"no\"}}.", "."),
+            ("{{.Config.Entrypoint}} {{len .Config.Entrypoint}}", "[] 0"),
+            (
+                "{{printf \"%v\" (or .Config.Volumes .Config.Entrypoint)}}",
+                "[]",
+            ),
+            (
+                "{{json .Config.Entrypoint}} {{json .Config.Volumes}}",
+                "null null",
+            ),
+            (
+                "{{.Config.Healthcheck}} {{json .Config.Healthcheck}}",
+                "<nil> null",
+            ),
+        ] {
+            let template: Template = text.parse().expect(text);
+            assert_eq!(template.render(&object).expect(text), expected, "{text}");
+        }
+        for text in ["{{.Config.no}}", "{{.Config.Healthcheck.Test}}"] {
+            let template: Template = text.parse().expect(text);
+            assert!(template.render(&object).is_err(), "{text}");
         }
     }
 
@@ -233,6 +277,7 @@ mod tests {
             ("{{len .Code}}", "length of a number"),
             ("{{join .Name \",\"}}", "join"),
             ("{{printf \"%d\" .Name}}", "%d"),
+            ("{{and}}", "and of nothing"),
             ("{{lt .Name 1}}", "compare"),
         ] {
             let template: Template = text.parse().expect(text);

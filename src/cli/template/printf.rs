@@ -3,7 +3,7 @@
 use anyhow::{Result, anyhow, bail};
 use serde_json::Value;
 
-use super::eval::{kind, shown};
+use super::shape::{kind, shown};
 
 /// Go's verbs `%s %v %d %q %%`, with `-`, `0` and a width.
 pub(super) fn formatted(format: &str, values: &[Value]) -> Result<String> {
