@@ -159,7 +159,16 @@ fn inspect_answers_dockers_questions() {
             "web",
             "<nil> <nil>",
         ),
-        ("{{.Config.Entrypoint}} {{.ExecIDs}}", "web", "[] []"),
+        ("{{.Config.Entrypoint}} {{.Config.OnBuild}}", "web", "[] []"),
+        ("{{.HostConfig.Links}} {{.ExecIDs}}", "web", "[] []"),
+        ("{{.HostConfig.PidsLimit}}", "web", "<nil>"),
+        ("{{json .HostConfig.PidsLimit}}", "web", "null"),
+        ("{{.HostConfig.Runtime}}", "web", "mybox"),
+        (
+            "{{printf \"%.7s\" .Image}} {{slice .Name 1}}",
+            "web",
+            "sha256: web",
+        ),
         // And mybox's own.
         ("{{.ending.code}} {{.labels.nope}}", "done", "3 <no value>"),
     ] {

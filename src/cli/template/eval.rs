@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::Names;
 use super::functions::{Function, apply};
-use super::parse::{Base, Command, Node, Operand, Pipeline, Range};
+use super::parse::{Base, Command, Condition, Node, Operand, Pipeline, Range};
 use super::shape::{Shaped, is_true, kind};
 
 pub(super) fn render(nodes: &[Node], object: &Value, names: Names) -> Result<String> {
@@ -57,20 +57,26 @@ impl Evaluation {
                 }
             }
             Node::If(branches, otherwise) => {
+                let known = self.variables.len();
+                let mut taken = otherwise;
                 for (condition, body) in branches {
-                    if self.pipeline(condition, dot)?.is_true() {
-                        return self.list(body, dot);
+                    if self.condition(condition, dot)?.is_true() {
+                        taken = body;
+                        break;
                     }
                 }
-                self.list(otherwise, dot)?;
+                self.list(taken, dot)?;
+                self.variables.truncate(known);
             }
             Node::With(object, body, otherwise) => {
-                let object = self.pipeline(object, dot)?;
+                let known = self.variables.len();
+                let object = self.condition(object, dot)?;
                 if object.is_true() {
                     self.list(body, &object)?;
                 } else {
                     self.list(otherwise, dot)?;
                 }
+                self.variables.truncate(known);
             }
             Node::Range(range) => self.range(range, dot)?,
         }
@@ -104,6 +110,14 @@ impl Evaluation {
             self.variables.truncate(known);
         }
         Ok(())
+    }
+
+    /// What it declares is known until its block ends.
+    fn condition(&mut self, condition: &Condition, dot: &Shaped) -> Result<Shaped> {
+        let value = self.pipeline(&condition.value, dot)?;
+        let named = condition.name.clone().map(|name| (name, value.clone()));
+        self.variables.extend(named);
+        Ok(value)
     }
 
     fn pipeline(&self, pipeline: &Pipeline, dot: &Shaped) -> Result<Shaped> {

@@ -20,11 +20,14 @@ pub(super) enum Function {
     Le,
     Gt,
     Ge,
+    Html,
     Index,
     Len,
     Print,
     Printf,
     Println,
+    Slice,
+    Urlquery,
     Join,
     Json,
     Lower,
@@ -46,11 +49,14 @@ const NAMES: &[(&str, Function)] = &[
     ("le", Function::Le),
     ("gt", Function::Gt),
     ("ge", Function::Ge),
+    ("html", Function::Html),
     ("index", Function::Index),
     ("len", Function::Len),
     ("print", Function::Print),
     ("printf", Function::Printf),
     ("println", Function::Println),
+    ("slice", Function::Slice),
+    ("urlquery", Function::Urlquery),
     ("join", Function::Join),
     ("json", Function::Json),
     ("lower", Function::Lower),
@@ -91,6 +97,7 @@ pub(super) fn apply(function: Function, arguments: Vec<Shaped>) -> Result<Value>
         (F::Le, [a, b]) => compare(a, b)?.is_le().into(),
         (F::Gt, [a, b]) => compare(a, b)?.is_gt().into(),
         (F::Ge, [a, b]) => compare(a, b)?.is_ge().into(),
+        (F::Html, values) => html(&printed(values)).into(),
         (F::Index, [value, keys @ ..]) => keys.iter().try_fold(value.clone(), element)?,
         (F::Len, [value]) => length(value)?.into(),
         (F::Print, values) => printed(values).into(),
@@ -99,6 +106,8 @@ pub(super) fn apply(function: Function, arguments: Vec<Shaped>) -> Result<Value>
             format!("{}\n", words.join(" ")).into()
         }
         (F::Printf, [Value::String(format), values @ ..]) => formatted(format, values)?.into(),
+        (F::Slice, [value, bounds @ ..]) => part(value, bounds)?,
+        (F::Urlquery, values) => url_query(&printed(values)).into(),
         (F::Join, [Value::Array(values), Value::String(separator)]) => {
             let words: Vec<String> = values.iter().map(shown).collect();
             words.join(separator).into()
@@ -172,6 +181,52 @@ fn element(value: Value, key: &Value) -> Result<Value> {
         }
         (value, key) => bail!("index of {} by {}", kind(&value), kind(key)),
     }
+}
+
+/// From the first of the bounds to the second, or to the end: of a text in bytes.
+fn part(value: &Value, bounds: &[Value]) -> Result<Value> {
+    let length = length(value)?;
+    let (from, to) = match bounds {
+        [] => (0, length),
+        [from] => (whole(from)?, length),
+        [from, to] => (whole(from)?, whole(to)?),
+        _ => bail!("slice takes two bounds at most"),
+    };
+    let found = match value {
+        Value::String(text) => text.get(from..to).map(Value::from),
+        Value::Array(values) => values.get(from..to).map(Value::from),
+        _ => bail!("slice of {}", kind(value)),
+    };
+    found.ok_or_else(|| anyhow!("no part from {from} to {to} in {} of {length}", kind(value)))
+}
+
+fn html(text: &str) -> String {
+    let mut escaped = String::new();
+    for letter in text.chars() {
+        match letter {
+            '"' => escaped.push_str("&#34;"),
+            '\'' => escaped.push_str("&#39;"),
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '\0' => escaped.push('\u{fffd}'),
+            letter => escaped.push(letter),
+        }
+    }
+    escaped
+}
+
+fn url_query(text: &str) -> String {
+    let mut escaped = String::new();
+    for byte in text.bytes() {
+        match byte {
+            b' ' => escaped.push('+'),
+            b'-' | b'_' | b'.' | b'~' => escaped.push(byte.into()),
+            byte if byte.is_ascii_alphanumeric() => escaped.push(byte.into()),
+            byte => escaped.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    escaped
 }
 
 fn length(value: &Value) -> Result<usize> {

@@ -104,6 +104,37 @@ mod tests {
                 "{{printf \"%-5s|%03d|%q\" .Name .Code .Name}}",
                 "web  |003|\"web\"",
             ),
+            (
+                "{{printf \"%.2s|%4.1s|%-4.1s|%.5s\" .Name .Name .Name .Name}}",
+                "we|   w|w   |web",
+            ),
+            (
+                "{{printf \"%x %x %04x %t %T\" .Name 255 10 .Up .Code}}",
+                "776562 ff 000a true int",
+            ),
+            (
+                "{{printf \"%q %.1s\" .Args .Args}}",
+                r#"["-c" "a b"] [- a]"#,
+            ),
+            ("{{printf \"%04d %.3d %-4d|\" -3 7 5}}", "-003 007 5   |"),
+            (
+                "{{slice .Name 1}} {{slice .Name 0 2}} {{slice .Args 1 2}}",
+                "eb we [a b]",
+            ),
+            ("{{html \"<a b='c'>&\"}}", "&lt;a b=&#39;c&#39;&gt;&amp;"),
+            ("{{urlquery \"a b/é~*\"}}", "a+b%2F%C3%A9~%2A"),
+            (
+                "{{with $net := .Net.a}}{{$net.IP}} {{.IP}}{{end}}",
+                "10.0.0.1 10.0.0.1",
+            ),
+            (
+                "{{$x := 1}}{{with $x := .Health}}{{else}}{{$x}}{{end}}{{$x}}",
+                "<nil>1",
+            ),
+            (
+                "{{if $x := .Empty}}{{else if $y := .Code}}{{$x}}{{$y}}{{end}}",
+                "3",
+            ),
             ("{{join .Args \",\"}}", "-c,a b"),
             ("{{(index (split \"a:b\" \":\") 1)}}", "b"),
             ("{{title .Name}} {{truncate .Name 2}}", "Web we"),
@@ -256,6 +287,8 @@ mod tests {
             ("{{template \"x\"}}", "`template` is not built"),
             ("{{.Name ~}}", "`~`"),
             ("{{$y}}", "no variable `$y`"),
+            ("{{with $x := .Net}}{{end}}{{$x}}", "no variable `$x`"),
+            ("{{if $x := .Net}}{{end}}{{$x}}", "no variable `$x`"),
             ("{{\"a\" 1}}", "only a function takes arguments"),
         ] {
             let error = text.parse::<Template>().expect_err(text);
@@ -277,6 +310,8 @@ mod tests {
             ("{{len .Code}}", "length of a number"),
             ("{{join .Name \",\"}}", "join"),
             ("{{printf \"%d\" .Name}}", "%d"),
+            ("{{printf \"%.9999s\" .Name}}", "precision"),
+            ("{{slice .Name 2 9}}", "no part from 2 to 9 in a text of 3"),
             ("{{and}}", "and of nothing"),
             ("{{lt .Name 1}}", "compare"),
         ] {

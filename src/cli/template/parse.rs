@@ -16,10 +16,17 @@ pub(super) enum Node {
         declares: bool,
     },
     /// The first of the branches whose condition holds, else the last part.
-    If(Vec<(Pipeline, Vec<Node>)>, Vec<Node>),
+    If(Vec<(Condition, Vec<Node>)>, Vec<Node>),
     /// With the object as `.` if there is anything to it.
-    With(Pipeline, Vec<Node>, Vec<Node>),
+    With(Condition, Vec<Node>, Vec<Node>),
     Range(Box<Range>),
+}
+
+/// `{{if value}}`, `{{with $name := value}}`.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Condition {
+    pub(super) name: Option<String>,
+    pub(super) value: Pipeline,
 }
 
 /// `{{range $key, $value := over}}`.
@@ -84,9 +91,9 @@ pub(super) fn has_operand(nodes: &[Node], is_such: &dyn Fn(&Operand) -> bool) ->
         Node::Print(value) | Node::Set { value, .. } => of(value),
         Node::If(branches, last) => {
             let mut branches = branches.iter();
-            branches.any(|(condition, body)| of(condition) || any(body)) || any(last)
+            branches.any(|(condition, body)| of(&condition.value) || any(body)) || any(last)
         }
-        Node::With(object, body, otherwise) => of(object) || any(body) || any(otherwise),
+        Node::With(object, body, otherwise) => of(&object.value) || any(body) || any(otherwise),
         Node::Range(range) => of(&range.over) || any(&range.body) || any(&range.otherwise),
     })
 }
@@ -226,28 +233,47 @@ impl<'a> Parser<'a> {
     }
 
     fn branches(&mut self, condition: &'a str) -> Result<Node, String> {
+        let known = self.variables.len();
         let mut branches = Vec::new();
         let mut condition = condition;
-        loop {
-            let holds = self.pipeline(condition)?;
+        let last = loop {
+            let holds = self.condition(condition)?;
             let (body, end) = self.list()?;
             branches.push((holds, body));
             match end {
                 Stop::Text => return Err("`{{if}}` without `{{end}}`".into()),
-                Stop::End => return Ok(Node::If(branches, Vec::new())),
-                Stop::Else("") => return Ok(Node::If(branches, self.last("if")?)),
+                Stop::End => break Vec::new(),
+                Stop::Else("") => break self.last("if")?,
                 Stop::Else(rest) => match first_word(rest) {
                     ("if", next) => condition = next,
                     _ => return Err(format!("`{{{{else {rest}}}}}`: expected `if`")),
                 },
             }
-        }
+        };
+        self.variables.truncate(known);
+        Ok(Node::If(branches, last))
     }
 
     fn with(&mut self, rest: &'a str) -> Result<Node, String> {
-        let object = self.pipeline(rest)?;
+        let known = self.variables.len();
+        let object = self.condition(rest)?;
         let (body, otherwise) = self.body("with")?;
+        self.variables.truncate(known);
         Ok(Node::With(object, body, otherwise))
+    }
+
+    /// What it declares is known from here on.
+    fn condition(&mut self, text: &'a str) -> Result<Condition, String> {
+        let end = text.find(|letter| letter != '$' && !is_of_name(letter));
+        let (name, rest) = text.split_at(end.unwrap_or(text.len()));
+        let declared = rest.trim_start().strip_prefix(":=");
+        let (name, value) = match declared.filter(|_| name.starts_with('$')) {
+            Some(value) => (Some(name.to_owned()), value),
+            None => (None, text),
+        };
+        let value = self.pipeline(value)?;
+        self.variables.extend(name.clone());
+        Ok(Condition { name, value })
     }
 
     fn range(&mut self, rest: &'a str) -> Result<Node, String> {

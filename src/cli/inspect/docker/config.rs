@@ -36,6 +36,7 @@ pub(super) fn config(known: &Known<'_>) -> Value {
         "Image": record.image,
         "Volumes": volumes(known, image),
         "WorkingDir": process["cwd"],
+        "OnBuild": null,
         "Labels": record.labels,
         "StopSignal": record.stop_signal,
         "StopTimeout": record.stop_timeout,

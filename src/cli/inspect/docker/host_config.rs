@@ -43,6 +43,7 @@ fn life(known: &Known<'_>) -> Value {
         "RestartPolicy": {"Name": policy, "MaximumRetryCount": most},
         "AutoRemove": record.remove,
         "Init": request.init,
+        "Runtime": "mybox",
         "LogConfig": log_config(request),
         // Nobody remembers where `--cidfile` has put the id.
         "ContainerIDFile": "",
@@ -87,6 +88,7 @@ fn names(request: &RunRequest) -> Value {
         "DnsSearch": request.dns_search,
         "DnsOptions": request.dns_options,
         "ExtraHosts": hosts.collect::<Vec<_>>(),
+        "Links": null,
     })
 }
 
@@ -208,7 +210,7 @@ fn processor(limits: &Limits) -> Value {
         "CpuShares": limits.cpu_shares.unwrap_or(0),
         "CpusetCpus": limits.cpuset_cpus.as_deref().unwrap_or_default(),
         "CpusetMems": limits.cpuset_mems.as_deref().unwrap_or_default(),
-        "PidsLimit": limits.pids.unwrap_or(0),
+        "PidsLimit": limits.pids,
     })
 }
 
