@@ -284,6 +284,27 @@ fn update_changes_the_limits_of_a_container_that_runs() {
         drop(update(flags).ok());
         assert_eq!(cpu(), quota, "{flags:?}");
     }
+    // It was started without a cpuset; whoever comes later is in it, too.
+    let allowed = |pid: &str| {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("status");
+        let mut lines = status.lines();
+        let line = lines.find_map(|line| line.strip_prefix("Cpus_allowed_list:\t"));
+        line.expect("a list").to_owned()
+    };
+    drop(
+        update(&["--cpuset-cpus", "900"])
+            .code(1)
+            .says("cpuset.cpus to 900"),
+    );
+    for _ in 0..2 {
+        drop(update(&["--cpuset-cpus", "0", "--cpuset-mems", "0"]).ok());
+        assert_eq!(allowed(&sandbox.container_pid().to_string()), "0");
+    }
+    let exec = sandbox.mybox(["exec", "grown", "probe", "read", "/proc/self/status"]);
+    let status = exec.run().ok().stdout();
+    assert!(status.contains("Cpus_allowed_list:\t0\n"), "{status}");
+    let groups = cgroups(&sandbox, "grown");
+    assert_eq!(limit(&groups, ["cpuset.cpus"; 2]), "0");
     drop(update(&["--memory", "1m"]).code(1).says("at least 6m"));
     drop(update(&[]).code(1).says("nothing to change"));
     drop(
@@ -294,6 +315,7 @@ fn update_changes_the_limits_of_a_container_that_runs() {
     drop(update(&["--restart", "always"]).code(1).says("--rm"));
     running.signal(Signal::TERM);
     drop(running.wait().ok());
+    assert!(groups.iter().all(|group| !group.exists()));
 }
 
 #[test]

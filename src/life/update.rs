@@ -1,6 +1,8 @@
 //! Other limits and another restart policy for a container, now if it runs, and from its next start
 //! on.
 
+use std::path::{Path, PathBuf};
+
 use anyhow::{Context, Result, bail};
 
 use super::create::{read_request, save_request};
@@ -9,7 +11,7 @@ use crate::container::find::Container;
 use crate::container::{Places, Record, RestartPolicy};
 use crate::kernel::cgroup::block_io::BlockIo;
 use crate::kernel::cgroup::update::update as update_groups;
-use crate::kernel::cgroup::{CpuQuota, Limits, Swap};
+use crate::kernel::cgroup::{Controller, CpuQuota, Host, Limits, Swap, cpuset};
 use crate::plan::RunRequest;
 
 /// What is to change.
@@ -60,12 +62,42 @@ pub fn update(places: &Places, container: &Container, change: &Change) -> Result
     };
     wanted.check()?;
     if container.running {
-        update_groups(&record.cgroups, &change.limits, change.lifted.pids)?;
+        let parent = wanted.cgroup_parent.as_deref();
+        let groups = groups(places, record, &change.limits, parent)?;
+        update_groups(&groups, &change.limits, change.lifted.pids)?;
+        cpuset::gather(&groups)?;
     }
     save_request(&dir, &wanted)?;
     keep(places, record, &change, &after)?;
     events::tell(places, &Event::of_container("update", record));
     Ok(())
+}
+
+/// Its groups; what `limits` need beside those that it was started with is made.
+fn groups(
+    places: &Places,
+    record: &Record,
+    limits: &Limits,
+    parent: Option<&Path>,
+) -> Result<Vec<PathBuf>> {
+    let is_needed = limits.required().contains(&Controller::Cpuset);
+    if !is_needed || cpuset::is_among(&record.cgroups) {
+        return Ok(record.cgroups.clone());
+    }
+    let group = Host::detect()?.cpuset(record.id.as_str(), limits, parent)?;
+    // On record before it is there, for whoever takes it down.
+    let changed = Record::change(&places.container(&record.id), |mut now| {
+        for path in group.paths() {
+            if !now.cgroups.contains(&path) {
+                now.cgroups.push(path);
+            }
+        }
+        now
+    });
+    let changed = changed.context("write the container's record")?;
+    let cgroups = changed.context("the container has been removed")?.cgroups;
+    group.make_the_missing()?;
+    Ok(cgroups)
 }
 
 /// Memory and swap are changed together: each is bounded by the other.

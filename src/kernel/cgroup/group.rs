@@ -227,6 +227,14 @@ impl Group {
         self.parts.iter().try_for_each(Part::make)
     }
 
+    /// The same for a container that runs and may have some of them: on v2 they get their controllers then.
+    pub fn make_the_missing(&self) -> Result<()> {
+        self.parts.iter().try_for_each(|part| match part.make() {
+            Err(error) if error.is(nix::errno::Errno::EEXIST) => Ok(()),
+            made => made,
+        })
+    }
+
     /// The v2 directory for `CLONE_INTO_CGROUP`.
     pub fn open_v2(&self) -> Result<Option<OwnedFd>> {
         self.parts_of(Version::V2)

@@ -170,6 +170,21 @@ impl Host {
         Ok(Group::new(parts, block_devices))
     }
 
+    /// The group that a container `name` gets for processors and memory nodes of its own choice, as in
+    /// [`group`](Self::group): without such limits it is started with none.
+    pub fn cpuset(&self, name: &str, limits: &Limits, parent: Option<&Path>) -> Result<Group> {
+        let controller = Controller::Cpuset;
+        self.must_have(controller)?;
+        let hierarchy = self.hierarchy_of(controller).into_iter();
+        let parts: Vec<Part> = hierarchy
+            .map(|it| Part::new(it, parent, name, controller))
+            .collect();
+        for part in &parts {
+            cpuset::check(part.top(), limits)?;
+        }
+        Ok(Group::new(parts, block_io::Numbers::new()))
+    }
+
     fn must_have(&self, controller: Controller) -> Result<()> {
         let found = match controller {
             Controller::Io => self

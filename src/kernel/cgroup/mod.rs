@@ -12,7 +12,7 @@
 //! choice takes the place of `mybox`.
 
 pub mod block_io;
-mod cpuset;
+pub mod cpuset;
 mod device_filter;
 pub mod freeze;
 mod group;
