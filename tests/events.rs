@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use crate::detached::until;
 use crate::harness::Sandbox;
 
 /// All events of the sandbox that fit, as JSON.
@@ -84,6 +85,39 @@ fn a_run_tells_its_exit_code_and_a_want_of_memory() {
     let hungry = ["-m", "16m", "tiny", "probe", "eat-memory", "64"];
     drop(sandbox.run(hungry).run().code(137));
     assert_eq!(actions(&events(&sandbox, &["event=oom"])), ["oom"]);
+    drop(sandbox.run(["-d"]).args(hungry).run().ok());
+    let over = || actions(&events(&sandbox, &["event=destroy"])).len() == 3;
+    until("its end", over);
+    assert_eq!(actions(&events(&sandbox, &["event=oom"])), ["oom", "oom"]);
+}
+
+/// Who sees it can do something about it; the container may run on for months.
+#[test]
+fn each_want_of_memory_is_told_when_it_is_there() {
+    let sandbox = Sandbox::new("oom-live");
+    sandbox.import_tiny();
+    let told = |name: &str| {
+        let container = format!("container={name}");
+        actions(&events(&sandbox, &["event=oom", "event=die", &container]))
+    };
+    let hungry = ["probe", "eat-memory", "64"];
+    let words = ["-m", "16m", "tiny", "probe", "trap", "TERM"];
+    let run = sandbox.mybox(["run", "-d", "--network", "none", "--name", "behind"]);
+    drop(run.args(words).run().ok());
+    let run = sandbox.mybox(["run", "--network", "none", "--name", "before"]);
+    let before = run.args(words).spawn();
+    before.wait_for("ready");
+    for name in ["behind", "before"] {
+        for count in 1..=2 {
+            drop(sandbox.mybox(["exec", name]).args(hungry).run().code(137));
+            until("the event", || told(name).len() >= count);
+            assert_eq!(told(name), vec!["oom"; count], "{name}");
+        }
+        drop(sandbox.mybox(["stop", name]).run().ok());
+        assert_eq!(told(name), ["oom", "oom", "die"], "{name}");
+        drop(sandbox.mybox(["rm", name]).run().ok());
+    }
+    drop(before.wait());
 }
 
 #[test]

@@ -80,9 +80,6 @@ impl Event {
 
 /// The end of a container's process.
 pub fn died(places: &Places, record: &Record, ending: Ending) {
-    if ending.out_of_memory {
-        tell(places, &Event::of_container("oom", record));
-    }
     let event = Event::of_container("die", record).with("exitCode", ending.code);
     tell(places, &event);
 }

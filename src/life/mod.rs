@@ -52,6 +52,7 @@ mod joined;
 mod launch;
 mod mounts;
 mod network;
+mod oom;
 mod rights;
 pub mod sizes;
 mod stack;
@@ -72,6 +73,7 @@ use crate::plan::{self, RunPlan, RunRequest};
 use health::Checker;
 use launch::Running;
 use mounts::Mounts;
+use oom::Oom;
 use prepare::{Prepared, Who};
 use stdio::Stdio;
 use supervise::Life;
@@ -153,7 +155,8 @@ pub fn run(
             None
         })
     };
-    let end = supervise::until_the_end(running, &plan, &mut executed);
+    let oom = Oom::of(places, &plan.id, &plan.cgroup.paths());
+    let end = supervise::until_the_end(running, &plan, oom, &mut executed);
     // While the claim is there: who finds that without us looks for what we share, too.
     drop(mounts);
     // Whoever starts when this container is down finds its ports free.

@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::Signal;
 
-use super::{RunFailed, health::Checker, launch::Running, now};
+use super::{RunFailed, health::Checker, launch::Running, now, oom::Oom};
 use crate::container::Ending;
 use crate::init::protocol::{self, Failed, FromChild, Stage};
 use crate::kernel::process::{Child, Ended};
@@ -34,9 +34,11 @@ pub(super) enum Life {
 pub(super) fn until_the_end(
     running: Running,
     plan: &RunPlan,
+    oom: Oom,
     executed: &mut dyn FnMut() -> Option<Checker>,
 ) -> Result<Life> {
-    let seen = watch(running, plan.terminal(), plan.interactive, executed)?;
+    let (terminal, interactive) = (plan.terminal(), plan.interactive);
+    let seen = watch(running, terminal, interactive, Some(oom), executed)?;
     let ending = ending(seen.ended, seen.killed_for, &plan.cgroup.paths());
     let killed = seen.killed_for.is_some() || ending.out_of_memory;
     Ok(match seen.failed {
@@ -57,16 +59,18 @@ pub(super) struct Seen {
 }
 
 /// Stays with a process until its end: passes signals on and, with a terminal of its own, carries
-/// what is shown and, if `interactive`, what is typed. `executed` is called when its command executes; the
-/// checks that it gives are made from then on.
+/// what is shown and, if `interactive`, what is typed. Want of memory is told by `oom`. `executed` is called
+/// when its command executes; the checks that it gives are made from then on.
 pub(super) fn watch(
     running: Running,
     terminal: bool,
     interactive: bool,
+    oom: Option<Oom>,
     executed: &mut dyn FnMut() -> Option<Checker>,
 ) -> Result<Seen> {
     let stdin = std::io::stdin();
     let mut watch = Watch::new(running);
+    watch.oom = oom;
     let caller_terminal = terminal && rustix::termios::isatty(&stdin);
     let mut raw_mode = None;
     let mut stdin_open = interactive;
@@ -95,9 +99,15 @@ pub(super) fn watch(
         if let (true, Some(checker)) = (ready.checker && !ready.ended, &mut watch.checker) {
             checker.attend();
         }
+        if let (true, Some(oom)) = (ready.oom, &mut watch.oom) {
+            oom.attend();
+        }
         if ready.ended {
             drop(raw_mode);
             watch.checker = None;
+            if let Some(oom) = watch.oom.take() {
+                oom.end();
+            }
             return watch.end();
         }
     }
@@ -158,6 +168,8 @@ struct Watch {
     killed_for: Option<i32>,
     /// Its health checks.
     checker: Option<Checker>,
+    /// Its want of memory.
+    oom: Option<Oom>,
 }
 
 /// What the poll loop has to look at.
@@ -168,6 +180,7 @@ struct Ready {
     stdin: bool,
     output: bool,
     checker: bool,
+    oom: bool,
     ended: bool,
 }
 
@@ -179,6 +192,7 @@ impl Watch {
             start: Start::Pending,
             killed_for: None,
             checker: None,
+            oom: None,
         }
     }
 
@@ -205,6 +219,8 @@ impl Watch {
         let channel_at = add(channel, starting);
         let output_at = terminal.and_then(|fd| add(fd, true));
         let checker_at = self.checker.as_ref().and_then(|it| add(it.as_fd(), true));
+        let oom = self.oom.as_ref().and_then(Oom::descriptor);
+        let oom_at = oom.and_then(|fd| add(fd, true));
         let stdin_at = add(input, stdin_open && terminal.is_some());
         match poll(&mut set, None) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
@@ -218,6 +234,7 @@ impl Watch {
             channel: ready(channel_at),
             output: ready(output_at),
             checker: ready(checker_at),
+            oom: ready(oom_at),
             stdin: ready(stdin_at),
         })
     }

@@ -19,6 +19,7 @@ mod group;
 mod host;
 mod limits;
 pub mod nested;
+pub mod oom;
 pub mod update;
 pub mod usage;
 mod v1;

@@ -90,7 +90,7 @@ impl Session<'_> {
             return executed(&running.channel).map_err(|failed| self.refused(failed));
         }
         let (terminal, interactive) = (self.request.terminal, self.request.interactive);
-        let seen = supervise::watch(running, terminal, interactive, &mut || None);
+        let seen = supervise::watch(running, terminal, interactive, None, &mut || None);
         let seen = seen.map_err(in_general)?;
         if let Some(failed) = seen.failed {
             return Err(self.refused(failed_to_start(failed)));

@@ -16,6 +16,7 @@ use anyhow::{Context, Result};
 
 use super::attach::caller::Caller;
 use super::health::Checker;
+use super::oom::Oom;
 use super::recover::is_for_want_of_room;
 use super::teardown::{self, Seen};
 use super::{create, detach, mounts, supervise};
@@ -39,6 +40,8 @@ struct Monitor {
     killed_for: Option<i32>,
     /// Its health checks, while it runs.
     checker: Option<Checker>,
+    /// Its want of memory, while it runs.
+    oom: Option<Oom>,
 }
 
 /// Where what the container writes goes.
@@ -86,7 +89,10 @@ pub fn run() -> Result<()> {
         signals,
         killed_for: None,
         checker: None,
+        oom: None,
     };
+    let groups = &monitor.record.cgroups;
+    monitor.oom = Some(Oom::of(&monitor.places, &monitor.record.id, groups));
     match checker {
         Ok(checker) => monitor.checker = checker,
         Err(error) => monitor.note(&format!("its health will not be checked: {error:#}")),

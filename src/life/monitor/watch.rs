@@ -18,6 +18,7 @@ use crate::kernel::signal;
 use crate::kernel::socket::Listener;
 use crate::life::attach::feed::Feed;
 use crate::life::attach::protocol::Typed;
+use crate::life::oom::Oom;
 use crate::life::supervise::{self, Sent};
 
 /// Where output comes from, and what it is.
@@ -61,9 +62,15 @@ pub(super) fn until_the_end(
                 tracing::debug!("memory is not given back: {error}");
             }
         }
+        if let (true, Some(oom)) = (ready.oom, &mut monitor.oom) {
+            oom.attend();
+        }
         // Its other processes have ended with it: what they wrote is in the pipes.
         if ready.ended {
             monitor.checker = None;
+            if let Some(oom) = monitor.oom.take() {
+                oom.end();
+            }
             return drain(&mut sources, &mut monitor.output, &mut buffer);
         }
     }
@@ -100,6 +107,8 @@ struct Ready {
     ended: bool,
     /// Something of the health checks.
     check: bool,
+    /// Something of its want of memory.
+    oom: bool,
     /// In the order of the sources.
     sources: Vec<bool>,
     /// In the order of [`Input::readable`].
@@ -120,6 +129,8 @@ fn wait(monitor: &Monitor, child: &Child, sources: &[Source], input: &Input) -> 
     fds.extend(&typed);
     fds.extend(heard.map(AsFd::as_fd));
     fds.extend(monitor.checker.as_ref().map(AsFd::as_fd));
+    let oom = monitor.oom.as_ref().and_then(Oom::descriptor);
+    fds.extend(oom);
     let room = [input.feed.writable(), behind.map(AsFd::as_fd)];
     let room: Vec<BorrowedFd<'_>> = room.into_iter().flatten().collect();
     let ready = poll::wait(&fds, &room, None)?;
@@ -127,7 +138,8 @@ fn wait(monitor: &Monitor, child: &Child, sources: &[Source], input: &Input) -> 
     let (of_sources, rest) = rest.split_at(sources.len());
     let (of_typed, rest) = rest.split_at(typed.len());
     let (of_caller, rest) = rest.split_at(usize::from(heard.is_some()));
-    let of_checks = &rest[..usize::from(monitor.checker.is_some())];
+    let (of_checks, rest) = rest.split_at(usize::from(monitor.checker.is_some()));
+    let of_oom = &rest[..usize::from(oom.is_some())];
     Ok(Ready {
         signal: ours[0],
         ended: ours[1],
@@ -135,6 +147,7 @@ fn wait(monitor: &Monitor, child: &Child, sources: &[Source], input: &Input) -> 
         typed: of_typed.to_vec(),
         caller: of_caller.contains(&true),
         check: of_checks.contains(&true),
+        oom: of_oom.contains(&true),
     })
 }
 
