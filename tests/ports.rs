@@ -408,6 +408,8 @@ fn a_port_that_is_taken_is_an_error_that_names_who_has_it() {
         create.args(["tiny", "probe", "true"]).run()
     };
     drop(create("later", &["-p", "8080:80"]).ok());
+    let start = || sandbox.mybox(["start", "-a", "later"]).run();
+    drop(start().code(125).says("is taken by container web"));
     drop(
         create("both", &["-p", "70:80", "-p", "70:81"])
             .code(1)
@@ -416,7 +418,7 @@ fn a_port_that_is_taken_is_an_error_that_names_who_has_it() {
     other.signal(Signal::KILL);
     drop(other.wait());
     server.end();
-    drop(sandbox.mybox(["start", "-a", "later"]).run().ok());
+    drop(start().ok());
     drop(sandbox.mybox(["rm", "later"]).run().ok());
     drop(sandbox.probe(&["-p", "8080:80"], &["true"]).run().ok());
 }

@@ -380,6 +380,13 @@ fn a_container_that_runs_is_joined_frozen_limited_and_measured() {
         say memory cat $group/memory.max
         say swap cat $group/memory.swap.max
         say pids cat $group/pids.max
+        mybox update --cpuset-cpus 1 --cpu-quota 20000 web >/dev/null
+        mybox update --cpu-period 50000 web >/dev/null
+        say cpus cat $group/cpuset.cpus.effective
+        say quota cat $group/cpu.max
+        code eaten mybox exec web probe eat-memory 512
+        sleep 1
+        say told sh -c 'mybox events --since 0 --until 0s --filter event=oom | grep -c oom'
         mybox pause web >/dev/null
         code killed mybox kill web
         wait || true
@@ -401,6 +408,9 @@ fn a_container_that_runs_is_joined_frozen_limited_and_measured() {
         ("memory", "134217728"),
         ("swap", "134217728"),
         ("pids", "50"),
+        ("cpus", "1"),
+        ("quota", "20000 50000"),
+        ("told", "1"),
         ("killed", "0 "),
         ("code", "137"),
     ] {
