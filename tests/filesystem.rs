@@ -619,6 +619,63 @@ fn etc_has_the_containers_own_hostname_hosts_and_resolv_conf() {
 }
 
 #[test]
+fn what_is_mounted_on_etc_does_not_hide_the_containers_own_files_in_it() {
+    let sandbox = Sandbox::new("etcvolume");
+    let rootfs = Rootfs::tiny().file("etc/issue", "the image's\n");
+    let link = "../run/resolve/stub-resolv.conf";
+    sandbox.import("tiny", rootfs.symlink("etc/resolv.conf", link));
+    let on_host = |name: &str| {
+        let dir = sandbox.scratch().join(name);
+        std::fs::create_dir(&dir).expect("a directory");
+        dir
+    };
+    let (etc, run, bare) = (on_host("etc"), on_host("run"), on_host("bare"));
+    let (on_etc, on_run) = (
+        format!("{}:/etc", text(&etc)),
+        format!("{}:/run", text(&run)),
+    );
+    for flags in [
+        ["-v", "etcv:/etc"],
+        ["-v", &on_etc],
+        ["--tmpfs", "/etc"],
+        ["--tmpfs", "/run"],
+        ["-v", &on_run],
+    ] {
+        let all = [&flags[..], &["--hostname", "box", "--dns", "9.9.9.9"]].concat();
+        let etc = sandbox.report(&all).etc;
+        assert_eq!(etc["/etc/hostname"], "box\n", "{flags:?}");
+        assert!(etc["/etc/hosts"].contains("box"), "{flags:?}");
+        assert!(etc["/etc/resolv.conf"].contains("9.9.9.9"), "{flags:?}");
+    }
+    let issue = say(&sandbox, &["-v", "etcv:/etc"], &["cat", "/etc/issue"]);
+    assert_eq!(issue, "the image's");
+    for name in ["hostname", "hosts", "resolv.conf"] {
+        let place = std::fs::read_to_string(etc.join(name)).expect("a place to mount on");
+        assert_eq!(
+            place, "",
+            "{name}: what is in the container is none of the host's"
+        );
+    }
+    // One's own file counts more, and a directory that must not be written stays as it is.
+    let hosts = etc.join("own");
+    std::fs::write(&hosts, "mine\n").expect("a file");
+    let on_hosts = format!("{}:/etc/hosts", text(&hosts));
+    let flags = ["-v", &on_hosts, "-v", &on_etc];
+    assert_eq!(say(&sandbox, &flags, &["cat", "/etc/hosts"]), "mine");
+    let read_only = format!("{}:/etc:ro", text(&bare));
+    let flags = ["-v", &read_only];
+    assert_eq!(say(&sandbox, &flags, &["ls", "/etc"]), "");
+    // Nor does any of it keep `cp` from a container that does not run.
+    for (name, flags) in [("one", ["--tmpfs", "/etc"]), ("two", ["-v", &read_only])] {
+        let run = sandbox.mybox(["run", "--network", "none", "--name", name]);
+        run.args(flags).args(["tiny", "true"]).run().ok();
+        let copy = sandbox.mybox(["cp", &format!("{name}:/bin/probe"), "-"]);
+        copy.run().ok();
+        sandbox.mybox(["rm", name]).run().ok();
+    }
+}
+
+#[test]
 fn no_mount_of_a_container_shows_on_the_host_or_the_other_way_round() {
     let sandbox = Sandbox::tiny("hidden");
     let source = sandbox.scratch();

@@ -622,10 +622,16 @@ fn mounts_of_a_container_are_seen_on_the_host_where_the_volume_is_shared() {
     let ran = run
         .args(["busybox", "mount", "-t", "tmpfs", "tmpfs", "/data/below"])
         .run();
+    // But not what mybox mounts by itself: this could be the host's /etc.
+    let on_etc = linked.replace("/data", "/etc");
+    let beneath = sandbox.run(["--mount", &on_etc, "shell", "true"]).run();
+    let of_host = std::fs::read_to_string("/proc/self/mountinfo").expect("mounts");
     let seen = host(&["umount", &below]);
     drop(host(&["umount", &dir]).ok());
     drop(ran.ok());
     drop(seen.ok());
+    drop(beneath.ok());
+    assert!(!of_host.contains(&format!("{dir}/hosts")), "{of_host}");
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
 use oci_spec::runtime::Mount;
 use rustix::fs::FileType;
 
@@ -11,7 +12,7 @@ use super::cgroups;
 use crate::kernel::mount::{self, Bind, Options};
 use crate::kernel::root::{MakeAs, Root};
 use crate::kernel::{Context, Error, Result};
-use crate::plan::{IMAGE_MOUNT, RunPlan};
+use crate::plan::{IMAGE_MOUNT, RunPlan, is_own_etc_file};
 
 /// Makes a mount in the container's root. The mount point is made if it is missing, and what
 /// leads to it is resolved inside the root.
@@ -38,7 +39,11 @@ pub(super) fn make(plan: &RunPlan, root: &Root, entry: &Mount, linked: &mut Link
             (mount::detached(kind, name, &options)?, MakeAs::Directory)
         }
     };
-    let (target, _) = root.open_or_make(destination, make_as)?;
+    let (target, _) = match root.open_or_make(destination, make_as) {
+        // The user has something read-only on /etc that lacks it: that stays as it is.
+        Err(error) if is_own_etc_file(entry) && error.is(Errno::EROFS) => return Ok(()),
+        target => target?,
+    };
     require_same_kind(&mount, &target, source, destination)?;
     mount::attach(mount.as_fd(), target.as_fd(), destination)
 }
@@ -103,7 +108,7 @@ fn require_same_kind(
 /// mount (a shared network namespace inside another container), the host's is bound.
 fn sysfs(options: &Options) -> Result<OwnedFd> {
     match mount::detached("sysfs", "sysfs", options) {
-        Err(error) if error.is(nix::errno::Errno::EPERM) => {
+        Err(error) if error.is(Errno::EPERM) => {
             mount::clone_of(Path::new("/sys"), Bind::Recursive, options.attributes)
         }
         answer => answer,

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use mybox_store::Store;
+use nix::errno::Errno;
 use oci_spec::runtime::{Mount, Spec};
 use rustix::fs::OFlags;
 
@@ -24,7 +25,8 @@ use crate::init;
 use crate::kernel::mount::{self, Bind};
 use crate::kernel::overlay::{Changes, Overlay};
 use crate::kernel::root::{MakeAs, Root};
-use crate::kernel::{namespace, process};
+use crate::kernel::{self, namespace, process};
+use crate::plan;
 
 /// How long a process may take to die that has let go of its files.
 const DYING: Duration = Duration::from_millis(500);
@@ -175,9 +177,14 @@ fn mount_what_it_has(
     Ok(absent)
 }
 
-fn attach(root: &Root, mount: BorrowedFd<'_>, destination: &Path, make: MakeAs) -> Result<()> {
+fn attach(
+    root: &Root,
+    mount: BorrowedFd<'_>,
+    destination: &Path,
+    make: MakeAs,
+) -> kernel::Result<()> {
     let (target, _) = root.open_or_make(destination, make)?;
-    Ok(mount::attach(mount, target.as_fd(), destination)?)
+    mount::attach(mount, target.as_fd(), destination)
 }
 
 /// Read-only, so that nothing is copied where it would be lost, or would lie beneath for ever.
@@ -212,7 +219,11 @@ fn mount_bind(root: &Root, bind: &Mount) -> Result<()> {
     };
     let attributes = if is("ro") { libc::MOUNT_ATTR_RDONLY } else { 0 };
     let clone = mount::clone_of(source, kind, attributes)?;
-    attach(root, clone.as_fd(), bind.destination(), make)
+    match attach(root, clone.as_fd(), bind.destination(), make) {
+        // As when it runs; and what it has a tmpfs on is empty here.
+        Err(error) if plan::is_own_etc_file(bind) && error.is(Errno::EROFS) => Ok(()),
+        attached => Ok(attached?),
+    }
 }
 
 /// Fails if the path, or what there is of it, lies in such a file system.

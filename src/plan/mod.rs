@@ -36,7 +36,7 @@ pub use process::entrypoint_and_command;
 pub use request::{
     CgroupMode, ImageMount, IpcMode, NetworkMode, PidMode, RunRequest, StandardStream, UtsMode,
 };
-pub use spec::{IMAGE_MOUNT, SHM};
+pub use spec::{IMAGE_MOUNT, SHM, is_own_etc_file};
 pub use volumes::Volume;
 
 /// Why a request cannot be carried out as it stands.

@@ -10,7 +10,7 @@ use oci_spec::runtime::{
     PosixRlimit, PosixRlimitBuilder, ProcessBuilder, RootBuilder, Spec, SpecBuilder, UserBuilder,
 };
 
-use super::request::Propagation;
+use super::request::{self, Propagation};
 use super::{
     CgroupMode, Error, Given, IpcMode, Joined, Neighbour, NetworkMode, PidMode, RunRequest,
     UtsMode, Volume,
@@ -304,21 +304,6 @@ fn mounts(request: &RunRequest, given: &Given, volumes: &[Volume]) -> Result<Vec
         )?,
     ];
     mounts.extend(shm);
-    // Who is on another's network has its names too.
-    let etc = given
-        .joined
-        .network
-        .as_ref()
-        .map_or(&given.files, |it| &it.files);
-    for name in ETC {
-        let destination = Path::new("/etc").join(name);
-        let options: &[&str] = if request.read_only {
-            &["bind", "ro"]
-        } else {
-            &["bind"]
-        };
-        mounts.push(mount(&destination, "bind", &etc.etc(name), options)?);
-    }
     let mut own = Vec::new();
     for volume in volumes {
         let options: &[&str] = if volume.read_only {
@@ -353,7 +338,6 @@ fn mounts(request: &RunRequest, given: &Given, volumes: &[Volume]) -> Result<Vec
             &options,
         )?);
     }
-    let depth = |mount: &Mount| mount.destination().components().count();
     for image in &request.image_mounts {
         let options = ["ro", "nodev"];
         own.push(mount(
@@ -363,6 +347,7 @@ fn mounts(request: &RunRequest, given: &Given, volumes: &[Volume]) -> Result<Vec
             &options,
         )?);
     }
+    let depth = |mount: &Mount| mount.destination().components().count();
     own.sort_by(|a, b| {
         let by_depth = depth(a).cmp(&depth(b));
         by_depth.then_with(|| a.destination().cmp(b.destination()))
@@ -375,14 +360,48 @@ fn mounts(request: &RunRequest, given: &Given, volumes: &[Volume]) -> Result<Vec
         return Err(Error::Conflict(format!("more than one mount on {path}")));
     }
     // The user's own /etc/hosts and the like replace ours.
-    mounts.retain(|ours| {
-        !ours.destination().starts_with("/etc")
-            || !own
-                .iter()
-                .any(|mount| mount.destination() == ours.destination())
+    let mut etc = etc_mounts(request, given)?;
+    etc.retain(|ours| {
+        !own.iter()
+            .any(|mount| mount.destination() == ours.destination())
     });
-    mounts.extend(own);
+    let is_shared = |volume: &request::Volume| volume.propagation == Propagation::Shared;
+    if request.volumes.iter().any(is_shared) {
+        // The host would see what is mounted in such a volume, and its own /etc could be one.
+        mounts.extend(etc);
+        mounts.extend(own);
+    } else {
+        // Over what the user has on /etc, or on where the image's links lead.
+        own.extend(etc);
+        own.sort_by_key(depth);
+        mounts.extend(own);
+    }
     Ok(mounts)
+}
+
+/// Our files in /etc. Who is on another's network has its names too.
+fn etc_mounts(request: &RunRequest, given: &Given) -> Result<Vec<Mount>, Error> {
+    let other = given.joined.network.as_ref();
+    let files = other.map_or(&given.files, |it| &it.files);
+    let options: &[&str] = if request.read_only {
+        &["bind", "ro"]
+    } else {
+        &["bind"]
+    };
+    let of = |name: &&str| {
+        let destination = Path::new("/etc").join(name);
+        mount(&destination, "bind", &files.etc(name), options)
+    };
+    ETC.iter().map(of).collect()
+}
+
+/// Whether it is one of our files in /etc: the user's volumes are `nodev` or `rbind`.
+pub fn is_own_etc_file(mount: &Mount) -> bool {
+    let plain = |word: &String| word == "bind" || word == "ro";
+    let is_plain = mount.options().iter().flatten().all(plain);
+    let destination = mount.destination();
+    let is_there = |name: &&str| destination == &Path::new("/etc").join(name);
+    is_plain && mount.typ().as_deref() == Some("bind") && ETC.iter().any(is_there)
 }
 
 /// Docker's defaults, each of which the user's own word takes back.
