@@ -169,6 +169,16 @@ fn exit_codes_are_the_commands_or_say_why_there_was_none() {
         let run = ground.exec(flags, words).run();
         drop(run.code(code));
     }
+    // Also what fails in the background is told.
+    for (flags, word, said) in [
+        (&["-d"][..], "nope", "nope"),
+        (&["-d", "-w", "/nope"], "true", "/nope"),
+        (&["-d", "-u", "mallory"], "true", "mallory"),
+        (&["-dt"], "nope", "nope"),
+    ] {
+        let run = ground.exec(flags, &[word]).run();
+        assert!(run.stderr().contains(said), "{flags:?}: {}", run.stderr());
+    }
     let absent = ground.sandbox.mybox(["exec", "nobody", "true"]);
     drop(absent.run().code(1).says("no such container: nobody"));
 }

@@ -49,6 +49,7 @@ fn become_member(joining: &Joining<'_>) -> Result<Infallible, Failed> {
 /// The groups first: their paths are the host's.
 fn belong(joining: &Joining<'_>) -> kernel::Result<()> {
     super::die_with_parent(&joining.task.channel)?;
+    super::take_streams(&joining.task)?;
     cgroup::join_v1(joining.v1_cgroups)?;
     super::adjust_oom_score(joining.task.process)?;
     namespace::join_all(joining.container)?;

@@ -139,11 +139,7 @@ fn become_container(birth: &Birth<'_>) -> Result<Infallible, Failed> {
 /// container's /dev/shm, mounted nowhere, if it shares that.
 fn belong(birth: &Birth<'_>) -> kernel::Result<Option<OwnedFd>> {
     die_with_parent(&birth.task.channel)?;
-    if let Some([stdin, stdout, stderr]) = &birth.task.stdio {
-        rustix::stdio::dup2_stdin(stdin).on("dup2", "standard input")?;
-        rustix::stdio::dup2_stdout(stdout).on("dup2", "standard output")?;
-        rustix::stdio::dup2_stderr(stderr).on("dup2", "standard error")?;
-    }
+    take_streams(&birth.task)?;
     // Not to be read or traced by anybody in the container while it still is mybox: /proc/1 has
     // the host's memory and descriptors until the exec.
     process::make_undumpable()?;
@@ -173,6 +169,16 @@ fn belong(birth: &Birth<'_>) -> kernel::Result<Option<OwnedFd>> {
         namespace::set_domainname(domainname)?;
     }
     Ok(shm)
+}
+
+/// Takes the standard streams that it is to have in the place of the caller's.
+fn take_streams(task: &Task<'_>) -> kernel::Result<()> {
+    let Some([stdin, stdout, stderr]) = &task.stdio else {
+        return Ok(());
+    };
+    rustix::stdio::dup2_stdin(stdin).on("dup2", "standard input")?;
+    rustix::stdio::dup2_stdout(stdout).on("dup2", "standard output")?;
+    rustix::stdio::dup2_stderr(stderr).on("dup2", "standard error")
 }
 
 /// How gladly the kernel kills this process, by the host's /proc: the container's may be hidden.

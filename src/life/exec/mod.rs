@@ -4,7 +4,7 @@
 
 mod keeper;
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, anyhow};
@@ -208,9 +208,7 @@ fn launch(
     } else {
         filter::compiled(places, &spec)?
     };
-    if !request.terminal {
-        silence(request)?;
-    }
+    let stdio = standard_streams(request)?;
     let signals = Signals::take()?;
     let (channel, child_channel) = socket::pair()?;
     let task = Task {
@@ -221,7 +219,7 @@ fn launch(
         mask: signals.mask_before(),
         open_files: OpenFiles::now(),
         follows_parent: !request.detach,
-        stdio: None,
+        stdio,
     };
     let child = clone(&proof, target, cgroups, task, &channel)?;
     Ok(Running {
@@ -231,17 +229,19 @@ fn launch(
     })
 }
 
-/// The standard descriptors that the command does not get are the null device.
-fn silence(request: &ExecRequest) -> Result<()> {
-    let null = stdio::null()?;
-    if !request.interactive {
-        rustix::stdio::dup2_stdin(&null).context("dup2 standard input")?;
+/// Those that it has in the place of ours, on which we say why it could not be executed.
+fn standard_streams(request: &ExecRequest) -> Result<Option<[OwnedFd; 3]>> {
+    if request.terminal {
+        return Ok(None);
     }
     if request.detach {
-        rustix::stdio::dup2_stdout(&null).context("dup2 standard output")?;
-        rustix::stdio::dup2_stderr(&null).context("dup2 standard error")?;
+        return Ok(Some([stdio::null()?, stdio::null()?, stdio::null()?]));
     }
-    Ok(())
+    if !request.interactive {
+        // Nor do we read it.
+        rustix::stdio::dup2_stdin(stdio::null()?).context("dup2 standard input")?;
+    }
+    Ok(None)
 }
 
 fn clone(
