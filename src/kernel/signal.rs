@@ -83,7 +83,7 @@ pub fn set_mask(mask: &SigSet) -> Result<()> {
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(mask), None).on("set", "signal mask")
 }
 
-/// Reads a signal as people write it: `TERM`, `SIGTERM`, `sigterm`, `15`, `RTMIN+3`.
+/// Reads a signal as people write it: `TERM`, `SIGTERM`, `sigterm`, `15`, `RTMIN+3`, `RTMAX-3`.
 pub fn parse(text: &str) -> Option<i32> {
     if let Ok(number) = text.parse::<i32>() {
         return (1..=libc::SIGRTMAX()).contains(&number).then_some(number);
@@ -91,12 +91,10 @@ pub fn parse(text: &str) -> Option<i32> {
     let upper = text.to_ascii_uppercase();
     let name = upper.strip_prefix("SIG").unwrap_or(&upper);
     if let Some(offset) = name.strip_prefix("RTMIN") {
-        let offset = if offset.is_empty() {
-            0
-        } else {
-            offset.strip_prefix('+')?.parse().ok()?
-        };
-        return Some(libc::SIGRTMIN() + offset).filter(|number| *number <= libc::SIGRTMAX());
+        return real_time(libc::SIGRTMIN().checked_add(distance(offset, '+')?)?);
+    }
+    if let Some(offset) = name.strip_prefix("RTMAX") {
+        return real_time(libc::SIGRTMAX() - distance(offset, '-')?);
     }
     format!("SIG{name}")
         .parse::<Signal>()
@@ -104,11 +102,34 @@ pub fn parse(text: &str) -> Option<i32> {
         .map(|signal| signal as i32)
 }
 
-/// `SIGTERM` for 15; the bare number where there is no name.
+/// How far it is from the first or the last one: `+3`, `-3`, or nothing.
+fn distance(text: &str, sign: char) -> Option<i32> {
+    if text.is_empty() {
+        return Some(0);
+    }
+    // One sign: parse would read another.
+    let digits = text.strip_prefix(sign)?;
+    let is_plain = digits.bytes().all(|byte| byte.is_ascii_digit());
+    let distance = digits.parse::<u8>().ok().filter(|_| is_plain)?;
+    Some(distance.into())
+}
+
+fn real_time(number: i32) -> Option<i32> {
+    (libc::SIGRTMIN()..=libc::SIGRTMAX())
+        .contains(&number)
+        .then_some(number)
+}
+
+/// `SIGTERM` for 15, `SIGRTMIN+3` for a real-time signal; the bare number where there is no name. [`parse`]
+/// reads it.
 pub fn name(number: i32) -> String {
-    match Signal::try_from(number) {
-        Ok(signal) => signal.as_str().to_owned(),
-        Err(_) => format!("signal {number}"),
+    if let Ok(signal) = Signal::try_from(number) {
+        return signal.as_str().to_owned();
+    }
+    match real_time(number).map(|number| number - libc::SIGRTMIN()) {
+        Some(0) => "SIGRTMIN".to_owned(),
+        Some(distance) => format!("SIGRTMIN+{distance}"),
+        None => number.to_string(),
     }
 }
 
@@ -125,8 +146,13 @@ mod tests {
             ("9", Some(9)),
             ("SIGRTMIN+3", Some(libc::SIGRTMIN() + 3)),
             ("RTMIN", Some(libc::SIGRTMIN())),
+            ("RTMAX", Some(libc::SIGRTMAX())),
+            ("sigrtmax-3", Some(libc::SIGRTMAX() - 3)),
             ("RTMIN-1", None),
             ("RTMIN+99", None),
+            ("RTMIN++1", None),
+            ("RTMAX+1", None),
+            ("RTMAX-63", None),
             ("0", None),
             ("65", None),
             ("SIGNOPE", None),
@@ -135,5 +161,13 @@ mod tests {
         for (text, number) in cases {
             assert_eq!(parse(text), number, "{text:?}");
         }
+    }
+
+    #[test]
+    fn what_a_signal_is_called_is_read_as_that_signal() {
+        for number in 1..=64 {
+            assert_eq!(parse(&name(number)), Some(number), "{}", name(number));
+        }
+        assert_eq!(name(libc::SIGRTMIN() + 3), "SIGRTMIN+3");
     }
 }
