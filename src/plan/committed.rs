@@ -3,10 +3,10 @@
 
 use mybox_store::{Config, ImageConfig};
 
-use super::{RunRequest, process};
+use super::{RunRequest, health, process};
 
 /// The image's config, with the container's own command, environment, user, working directory, stop
-/// signal, ports and labels.
+/// signal, health check, ports, volumes and labels.
 pub fn committed(request: &RunRequest, image: &ImageConfig) -> Config {
     let mut config = image.config.clone();
     let (entrypoint, command) = process::entrypoint_and_command(request, image);
@@ -29,13 +29,26 @@ pub fn committed(request: &RunRequest, image: &ImageConfig) -> Config {
     config
         .exposed_ports
         .extend(ports.map(|port| port.to_string()));
+    let mut unnamed = request.named_volumes.clone();
+    unnamed.retain(|volume| volume.name.is_none() && !volume.borrowed);
+    let places = unnamed.iter().map(|volume| &volume.destination);
+    let places = places.map(|place| place.display().to_string());
+    config.volumes.extend(places);
+    config.healthcheck = health::committed(&request.health, config.healthcheck.as_ref());
     config.labels.extend(request.labels.clone());
     config
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use mybox_store::Healthcheck;
+    use serde_json::json;
+
     use super::*;
+    use crate::plan::health::HealthRequest;
+    use crate::plan::request::NamedVolume;
 
     fn words(line: &str) -> Vec<String> {
         line.split_whitespace().map(ToOwned::to_owned).collect()
@@ -83,6 +96,45 @@ mod tests {
             );
             assert_eq!(config.cmd, cmd.map(words), "{asked:?} {command}");
         }
+    }
+
+    #[test]
+    fn volumes_without_a_name_and_the_health_check_are_the_images_too() {
+        let volume = |name: Option<&str>, destination: &str| NamedVolume {
+            name: name.map(ToOwned::to_owned),
+            destination: destination.into(),
+            ..NamedVolume::default()
+        };
+        let mut request = RunRequest {
+            named_volumes: vec![volume(None, "/data"), volume(Some("db"), "/srv")],
+            health: HealthRequest {
+                command: Some("true".into()),
+                interval: Some(Duration::from_secs(3)),
+                ..HealthRequest::default()
+            },
+            ..RunRequest::default()
+        };
+        let mut image = image();
+        image.config.healthcheck = Some(Healthcheck {
+            test: words("CMD a"),
+            retries: 7,
+            ..Healthcheck::default()
+        });
+        let config = committed(&request, &image);
+        assert_eq!(config.volumes, ["/data".to_owned()].into());
+        let json = serde_json::to_value(&config.healthcheck).unwrap();
+        let merged =
+            json!({"Test": ["CMD-SHELL", "true"], "Interval": 3_000_000_000_u64, "Retries": 7});
+        assert_eq!(json, merged);
+        request.health = HealthRequest {
+            none: true,
+            ..HealthRequest::default()
+        };
+        let check = committed(&request, &image).healthcheck;
+        assert_eq!(
+            serde_json::to_value(check).unwrap(),
+            json!({"Test": ["NONE"]})
+        );
     }
 
     #[test]

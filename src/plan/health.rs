@@ -86,6 +86,40 @@ pub fn check(request: &HealthRequest, image: &ImageConfig) -> Result<Option<Chec
     }))
 }
 
+/// The same as the config of an image has it: what the flags say, and for the rest what the image does.
+pub(super) fn committed(
+    request: &HealthRequest,
+    image: Option<&Healthcheck>,
+) -> Option<Healthcheck> {
+    if request.none {
+        return Some(Healthcheck {
+            test: vec!["NONE".to_owned()],
+            ..Healthcheck::default()
+        });
+    }
+    if *request == HealthRequest::default() {
+        return image.cloned();
+    }
+    let mut check = image.cloned().unwrap_or_default();
+    if let Some(line) = &request.command {
+        check.test = vec!["CMD-SHELL".to_owned(), line.clone()];
+    }
+    let times = [
+        (&mut check.interval, request.interval),
+        (&mut check.timeout, request.timeout),
+        (&mut check.start_period, request.start_period),
+        (&mut check.start_interval, request.start_interval),
+    ];
+    for (time, given) in times {
+        let given = given.filter(|given| !given.is_zero());
+        let given = given.map(|given| i64::try_from(given.as_nanos()).unwrap_or(i64::MAX));
+        *time = given.unwrap_or(*time);
+    }
+    let retries = request.retries.filter(|retries| *retries > 0);
+    check.retries = retries.map_or(check.retries, i64::from);
+    Some(check)
+}
+
 /// The image's command line; `None` if it has no check.
 fn command(image: &ImageConfig, check: &Healthcheck) -> Result<Option<Vec<String>>, Error> {
     let unknown = || Error::Image {
