@@ -1,6 +1,7 @@
 //! Containers that run on without the command that started them: their logs, their end, and what
 //! becomes of them when something dies.
 
+use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal};
@@ -319,6 +320,12 @@ fn a_container_is_created_started_and_started_again_with_what_it_changed() {
     ]);
     let id = create.run().ok().line();
     assert_eq!(known(&sandbox, "kept").expect("a row")["state"], "created");
+    let config = sandbox
+        .root()
+        .join("containers")
+        .join(&id)
+        .join("config.json");
+    let read_meanwhile = std::fs::File::open(config).expect("a runtime spec");
     for _ in 0..2 {
         assert_eq!(
             sandbox.mybox(["start", &id[..12]]).run().ok().line(),
@@ -328,6 +335,11 @@ fn a_container_is_created_started_and_started_again_with_what_it_changed() {
     }
     let logs = sandbox.mybox(["logs", "kept"]).run().ok();
     assert_eq!(logs.stdout(), "hello\nhello\n");
+    let links = read_meanwhile.metadata().expect("its status").nlink();
+    assert_eq!(
+        links, 0,
+        "each start writes another file, and who reads one has all of it"
+    );
     remove(&sandbox, "kept");
 
     // The kernel takes a namespace down in its own time: the link of the last run may be there still.

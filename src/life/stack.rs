@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use oci_spec::runtime::Spec;
 
 use crate::container::Files;
-use crate::kernel::file::{existing, gone};
+use crate::kernel::file::{Lasting, existing, gone, replace};
 use crate::plan::RunPlan;
 
 /// Makes upper, work and rootfs, the files for /etc, and writes the spec.
@@ -51,11 +51,15 @@ pub(super) fn make_empty_layer(files: &Files) -> Result<()> {
     make(&files.empty_layer(), 0o755)
 }
 
-/// The spec it is launched from, for whoever wants to see it.
+/// The spec it is launched from, for whoever wants to see it: whole, also while it is started anew.
 pub(super) fn write_config(plan: &RunPlan) -> Result<()> {
     let config = plan.files.config();
-    fs::write(&config, serde_json::to_vec_pretty(&plan.spec)?)
-        .with_context(|| format!("write {}", config.display()))
+    replace(
+        &config,
+        &serde_json::to_vec_pretty(&plan.spec)?,
+        Lasting::No,
+    )
+    .with_context(|| format!("write {}", config.display()))
 }
 
 /// What a container was last started from.
