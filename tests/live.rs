@@ -96,6 +96,8 @@ fn a_paused_container_does_nothing_until_it_is_unpaused() {
             .code(1)
             .says("container frozen is already paused"),
     );
+    let start = sandbox.mybox(["start", "frozen"]).run().code(1);
+    drop(start.says("container frozen is paused"));
     let list = sandbox.mybox(["ps"]).run().ok().stdout();
     assert!(list.contains("(Paused)"), "{list}");
     drop(sandbox.mybox(["kill", "-s", "USR1", "frozen"]).run().ok());

@@ -11,6 +11,7 @@ use crate::container::find::{self, State};
 use crate::container::{Places, RestartPolicy};
 use crate::error::Failure;
 use crate::life::detach::{self, Detached};
+use crate::life::target::Target;
 use crate::life::{attach, stop};
 
 #[derive(Debug, Args)]
@@ -93,6 +94,9 @@ pub(super) fn start(places: &Places, name: &str) -> Result<u8, Failure> {
     let Some(container) = stop::settled(places, container)? else {
         return Err(anyhow::anyhow!("container {name} has been removed").into());
     };
+    if let (true, Some(target)) = (container.paused, Target::held(container.clone())?) {
+        target.must_not_be_paused()?;
+    }
     if matches!(container.state, State::Running | State::Restarting) {
         return Ok(0);
     }
