@@ -23,6 +23,8 @@ pub(super) fn with_flags(
 fn read(path: &Path) -> anyhow::Result<Vec<(String, String)>> {
     let text = std::fs::read_to_string(path)
         .with_context(|| format!("read the env file {}", path.display()))?;
+    // What some editors put before all text (U+FEFF).
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     let mut variables = Vec::new();
     for (number, line) in text.lines().enumerate() {
         let line = line.trim_start();
@@ -45,4 +47,19 @@ fn read(path: &Path) -> anyhow::Result<Vec<(String, String)>> {
         variables.extend(variable);
     }
     Ok(variables)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mark_of_byte_order_is_no_part_of_the_first_name() {
+        let file = std::env::temp_dir().join(format!("mybox-env-{}", std::process::id()));
+        std::fs::write(&file, "\u{feff}A=1\nB=\u{feff}\n").unwrap();
+        let read = read(&file);
+        std::fs::remove_file(&file).unwrap();
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        assert_eq!(read.unwrap(), [pair("A", "1"), pair("B", "\u{feff}")]);
+    }
 }
