@@ -92,6 +92,7 @@ fn a_command_that_is_nowhere_gives_127_and_names_it() {
         ("/bin/nope", "/bin/nope"),
         ("./nope", "./nope"),
         ("script", "interpreter"),
+        ("", "execute \"\": it is nowhere in the container's $PATH"),
     ] {
         let output = sandbox.run(["tiny", command]).run().code(127);
         let _ = output.says(command).says(text);

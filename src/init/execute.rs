@@ -135,7 +135,10 @@ impl Command {
     /// A word without a slash is looked for along PATH, as execvp(3) does.
     fn prepare(line: &[String], environment: &[String]) -> Result<Self, Failed> {
         let word = line.first().cloned().unwrap_or_default();
-        let paths = if word.contains('/') {
+        let paths = if word.is_empty() {
+            // It would lead to the directories of PATH.
+            Vec::new()
+        } else if word.contains('/') {
             vec![word.clone()]
         } else {
             let path = environment
@@ -187,7 +190,10 @@ impl Command {
         };
         let error = Error {
             operation: "execute".into(),
-            object: self.word.clone(),
+            object: match self.word.as_str() {
+                "" => "\"\"".to_owned(),
+                word => word.to_owned(),
+            },
             errno: errno as i32,
             detail: detail.map(ToOwned::to_owned),
         };

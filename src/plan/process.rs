@@ -14,7 +14,11 @@ pub fn entrypoint_and_command(
     request: &RunRequest,
     image: &ImageConfig,
 ) -> (Vec<String>, Vec<String>) {
-    let image_entrypoint = image.config.entrypoint.clone().unwrap_or_default();
+    let mut image_entrypoint = image.config.entrypoint.clone().unwrap_or_default();
+    if image_entrypoint == [""] {
+        // `ENTRYPOINT [""]` is how a Dockerfile does without the one of its base.
+        image_entrypoint.clear();
+    }
     let image_command = image.config.cmd.clone().unwrap_or_default();
     let (entrypoint, default_command) = match &request.entrypoint {
         None => (image_entrypoint, image_command),
@@ -35,7 +39,7 @@ pub(super) fn command_line(
 ) -> Result<Vec<String>, Error> {
     let (entrypoint, command) = entrypoint_and_command(request, image);
     let line: Vec<String> = entrypoint.into_iter().chain(command).collect();
-    if line.first().is_none_or(String::is_empty) {
+    if line.is_empty() {
         Err(Error::NoCommand)
     } else {
         Ok(line)
@@ -167,6 +171,9 @@ mod tests {
             let line = command_line(&request, &both).unwrap();
             assert_eq!(line, words(expected), "{entrypoint:?} {command:?}");
         }
+        let reset = image(r#"{"Entrypoint":[""],"Cmd":["serve"]}"#);
+        let line = command_line(&RunRequest::default(), &reset).unwrap();
+        assert_eq!(line, ["serve"]);
         let nothing = command_line(&RunRequest::default(), &image("{}"));
         assert!(matches!(nothing, Err(Error::NoCommand)));
     }
