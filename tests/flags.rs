@@ -209,9 +209,11 @@ fn settings_of_the_kernel_are_the_containers_own() {
 #[test]
 fn shared_memory_has_the_size_that_is_asked_for() {
     let sandbox = Sandbox::tiny("shm");
-    let it = sandbox.report(&["--shm-size", "1m"]);
-    let shm = it.mounts.iter().find(|mount| mount.target == "/dev/shm");
-    assert!(shm.expect("/dev/shm").has("size=1024k"), "{shm:?}");
+    for (asked, size) in [("1m", "size=1024k"), ("0", "size=65536k")] {
+        let it = sandbox.report(&["--shm-size", asked]);
+        let shm = it.mounts.iter().find(|mount| mount.target == "/dev/shm");
+        assert!(shm.expect("/dev/shm").has(size), "{asked}: {shm:?}");
+    }
 }
 
 #[test]
