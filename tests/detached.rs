@@ -376,9 +376,11 @@ fn stop_asks_with_the_containers_own_signal() {
     detached(
         &sandbox,
         "polite",
-        &["--stop-signal", "USR1"],
+        &["--stop-signal", "USR1", "--stop-timeout", "-1"],
         &["trap", "USR1"],
     );
+    let timeout = ["inspect", "-f", "{{.Config.StopTimeout}}", "polite"];
+    assert_eq!(sandbox.mybox(timeout).run().ok().stdout(), "-1\n");
     until("its handler", || {
         let logs = sandbox.mybox(["logs", "polite"]).run().ok().stdout();
         logs.contains("ready")

@@ -21,7 +21,7 @@ use super::sharing::{self, SharingArguments};
 use super::{env_file, output, values};
 use crate::container::log::Stream;
 use crate::container::port::{Port, Publish};
-use crate::container::{ContainerId, Ending, Places, RestartPolicy};
+use crate::container::{ContainerId, Ending, Places, RestartPolicy, Timeout};
 use crate::error::Failure;
 use crate::kernel::cgroup::{Limits, Swap};
 use crate::kernel::process;
@@ -109,9 +109,10 @@ pub(super) struct Arguments {
     /// Write the id of the container to a file that is not there yet
     #[arg(long, value_name = "FILE", help_heading = "Process")]
     cidfile: Option<PathBuf>,
-    /// Seconds that it has to end when asked to stop [default: 10]
+    /// Seconds that it has to end when asked to stop; -1: as long as it takes [default: 10]
     #[arg(long, value_name = "SECONDS", help_heading = "Process")]
-    stop_timeout: Option<u64>,
+    #[arg(allow_negative_numbers = true, value_parser = values::timeout)]
+    stop_timeout: Option<Timeout>,
     /// The signal that asks the container to stop
     #[arg(long, value_name = "SIGNAL", help_heading = "Process")]
     #[arg(value_parser = values::stop_signal)]
@@ -456,8 +457,8 @@ fn request(arguments: Arguments) -> anyhow::Result<RunRequest> {
         env,
         workdir: arguments.workdir.filter(|dir| !dir.is_empty()),
         user: arguments.user.filter(|user| !user.is_empty()),
-        hostname: arguments.hostname,
-        domainname: arguments.domainname,
+        hostname: arguments.hostname.filter(|name| !name.is_empty()),
+        domainname: arguments.domainname.filter(|name| !name.is_empty()),
         read_only: arguments.read_only,
         limits,
         network: arguments.network,

@@ -5,9 +5,9 @@ use clap::Args;
 use super::each::{self, Outcome};
 use super::{start, values};
 use crate::container::events::{self, Event};
-use crate::container::{Places, find};
+use crate::container::{Places, Timeout, find};
 use crate::error::Failure;
-use crate::life::stop::{self, How, Timeout};
+use crate::life::stop::{self, How};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {

@@ -4,12 +4,11 @@
 use std::time::{Duration, SystemTime};
 
 use super::output;
-use crate::container::RestartPolicy;
 use crate::container::port::{Port, Publish};
+use crate::container::{RestartPolicy, Timeout};
 use crate::kernel::cgroup::block_io::WEIGHTS;
 use crate::kernel::cgroup::{CpuQuota, Swap};
 use crate::kernel::signal;
-use crate::life::stop::Timeout;
 use crate::net::names::HostEntry;
 use crate::plan::{StandardStream, ports};
 
@@ -244,7 +243,8 @@ pub(super) fn expose(text: &str) -> Result<Ports<Port>, String> {
 #[derive(Debug, Clone)]
 pub(super) struct Ports<T>(pub(super) Vec<T>);
 
-/// A host name (hostname(7)): labels of letters, digits and hyphens; 64 bytes in all for the kernel.
+/// A host name (hostname(7)): labels of letters, digits and hyphens; 64 bytes in all for the kernel. An
+/// empty one is none.
 pub(super) fn hostname(text: &str) -> Result<String, String> {
     let label = |label: &str| {
         let plain = label
@@ -252,7 +252,7 @@ pub(super) fn hostname(text: &str) -> Result<String, String> {
             .all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
         !label.is_empty() && plain && !label.starts_with('-') && !label.ends_with('-')
     };
-    if text.len() <= 64 && text.split('.').all(label) {
+    if text.is_empty() || text.len() <= 64 && text.split('.').all(label) {
         Ok(text.to_owned())
     } else {
         Err(format!(
@@ -318,14 +318,9 @@ pub(super) fn interface_name(text: &str) -> Result<String, String> {
 
 /// Seconds; -1 for as long as it takes.
 pub(super) fn timeout(text: &str) -> Result<Timeout, String> {
-    match text.parse::<i64>() {
-        Ok(-1) => Ok(Timeout::Never),
-        Ok(seconds) => match u64::try_from(seconds) {
-            Ok(seconds) => Ok(Timeout::After(seconds)),
-            Err(_) => Err("a number of seconds, or -1".to_owned()),
-        },
-        Err(_) => Err("a number of seconds, or -1".to_owned()),
-    }
+    let seconds = text.parse::<i64>().ok();
+    let timeout = seconds.and_then(|seconds| Timeout::try_from(seconds).ok());
+    timeout.ok_or_else(|| "a number of seconds, or -1".to_owned())
 }
 
 /// How many lines from the end; `None` is all of them.
@@ -451,7 +446,7 @@ mod tests {
             assert!(host_entry(bad).is_err(), "{bad}");
         }
         assert!(hostname("web-1.example").is_ok());
-        for bad in ["", "-a", "a_b!", &"x".repeat(65)] {
+        for bad in [".", "-a", "a_b!", &"x".repeat(65)] {
             assert!(hostname(bad).is_err(), "{bad}");
         }
         let noon = Some(SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_694_400));

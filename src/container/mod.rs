@@ -46,7 +46,7 @@ use std::path::{Path, PathBuf};
 
 pub use claim::Claim;
 pub use id::ContainerId;
-pub use record::{Ending, MountedImage, Record, RestartPolicy};
+pub use record::{Ending, MountedImage, Record, RestartPolicy, Timeout};
 
 /// Where mybox keeps things, and which bridge it uses.
 #[derive(Debug, Clone)]

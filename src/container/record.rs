@@ -79,9 +79,9 @@ pub struct Record {
     /// The signal that asks it to stop, by name.
     #[serde(default)]
     pub stop_signal: Option<String>,
-    /// Seconds that it has to end when it was asked to stop.
+    /// How long it has to end when it was asked to stop.
     #[serde(default)]
-    pub stop_timeout: Option<u64>,
+    pub stop_timeout: Option<Timeout>,
     /// Whether it stays even if its command never runs: it was made by `create`, or it has run before.
     #[serde(default)]
     pub kept: bool,
@@ -124,6 +124,38 @@ pub enum RestartPolicy {
     Always,
     /// As [`RestartPolicy::Always`], but after a reboot only if nobody had stopped it.
     UnlessStopped,
+}
+
+/// How long a container has to end. Written as Docker writes it: seconds, or -1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "i64", into = "i64")]
+pub enum Timeout {
+    /// Seconds.
+    After(u32),
+    /// As long as it takes.
+    Never,
+}
+
+impl TryFrom<i64> for Timeout {
+    type Error = &'static str;
+
+    fn try_from(seconds: i64) -> Result<Self, Self::Error> {
+        match seconds {
+            -1 => Ok(Self::Never),
+            seconds => u32::try_from(seconds)
+                .map(Self::After)
+                .map_err(|_| "a number of seconds, or -1"),
+        }
+    }
+}
+
+impl From<Timeout> for i64 {
+    fn from(timeout: Timeout) -> Self {
+        match timeout {
+            Timeout::After(seconds) => seconds.into(),
+            Timeout::Never => -1,
+        }
+    }
 }
 
 /// How a container ended.
@@ -324,7 +356,7 @@ mod tests {
             restarting: false,
             stopped: true,
             stop_signal: Some("SIGTERM".into()),
-            stop_timeout: Some(3),
+            stop_timeout: Some(Timeout::Never),
             kept: true,
             labels: [("a".to_owned(), "b".to_owned())].into(),
             volumes: vec![Mounted {

@@ -8,12 +8,12 @@ use super::supervise;
 use super::target::Target;
 use crate::container::events::{self, Event};
 use crate::container::find::{self, Container, State};
-use crate::container::{Claim, ContainerId, Places};
+use crate::container::{Claim, ContainerId, Places, Timeout};
 use crate::kernel::cgroup::freeze;
 use crate::kernel::raw;
 
 /// What a container has if neither the user nor the image says.
-const DEFAULT_TIMEOUT: u64 = 10;
+const DEFAULT_TIMEOUT: Timeout = Timeout::After(10);
 /// How long a monitor may take to give up starting its container again.
 const MONITOR_TAKES: Duration = Duration::from_secs(20);
 
@@ -26,17 +26,8 @@ const LOOK: Duration = Duration::from_millis(5);
 pub struct How {
     /// The signal that asks it; the container's own if none is given.
     pub signal: Option<i32>,
-    /// Seconds that it has; the container's own if none are given.
+    /// How long it has; the container's own if nothing is given.
     pub timeout: Option<Timeout>,
-}
-
-/// How long a container has to end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Timeout {
-    /// Seconds.
-    After(u64),
-    /// As long as it takes.
-    Never,
 }
 
 /// Ends a container; when this returns it has ended and its monitor will not start it again. One that
@@ -52,9 +43,9 @@ pub fn stop(places: &Places, container: Container, how: How) -> Result<()> {
     }
     let record = &container.record;
     Claim::ask_to_stop(places, &record.id).context("ask the monitor to stop")?;
-    let own = Timeout::After(record.stop_timeout.unwrap_or(DEFAULT_TIMEOUT));
+    let own = record.stop_timeout.unwrap_or(DEFAULT_TIMEOUT);
     let timeout = match how.timeout.unwrap_or(own) {
-        Timeout::After(seconds) => Some(Duration::from_secs(seconds)),
+        Timeout::After(seconds) => Some(Duration::from_secs(seconds.into())),
         Timeout::Never => None,
     };
     let Some(target) = held_or_ended(places, container)? else {

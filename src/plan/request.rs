@@ -11,9 +11,9 @@ use serde::{Deserialize, Serialize};
 
 use super::health::HealthRequest;
 use super::{Error, sysctl};
-use crate::container::RestartPolicy;
 use crate::container::log::Rotation;
 use crate::container::port::{Port, Publish};
+use crate::container::{RestartPolicy, Timeout};
 use crate::kernel::cgroup::{Limits, Swap};
 use crate::net::names::HostEntry;
 
@@ -126,7 +126,7 @@ pub struct RunRequest {
     /// When its monitor starts it again.
     pub restart: RestartPolicy,
     /// Seconds that it has to end when it was asked to stop.
-    pub stop_timeout: Option<u64>,
+    pub stop_timeout: Option<Timeout>,
     /// How much is kept of what it writes in the background.
     pub log: Rotation,
     /// Whether it has no log that anybody reads later.
