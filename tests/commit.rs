@@ -219,7 +219,7 @@ fn a_committed_image_is_run_as_its_container_was_but_for_what_is_changed() {
     assert_eq!(config["User"], "0");
     assert_eq!(
         config["Env"],
-        serde_json::json!(["A=1", "B=3", "C=5", "HOME=/srv"])
+        serde_json::json!(["A=1", "B=3", "C=31", "HOME=/srv"])
     );
     assert_eq!(config["ExposedPorts"], serde_json::json!({"53/udp": {}}));
     let wrong = sandbox.mybox(["commit", "-c", "ONBUILD RUN x", "other"]);
