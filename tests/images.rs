@@ -267,14 +267,21 @@ fn inspect_shows_config_and_manifest_as_they_are_in_the_store() {
         [
             "Architecture",
             "Author",
+            "Comment",
             "Config",
             "Created",
+            "DockerVersion",
+            "GraphDriver",
             "Id",
+            "Metadata",
             "Os",
+            "Parent",
             "RepoDigests",
             "RepoTags",
             "RootFS",
-            "Size"
+            "Size",
+            "Variant",
+            "VirtualSize"
         ]
     );
     assert_eq!(
