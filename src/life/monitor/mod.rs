@@ -97,7 +97,7 @@ pub fn run() -> Result<()> {
         Ok(checker) => monitor.checker = checker,
         Err(error) => monitor.note(&format!("its health will not be checked: {error:#}")),
     }
-    // From here on most of the program is of no use any more, often for months.
+    // From here on most of the program is of no use any more.
     raw::forget_own_code().context("give memory back")?;
     let (sources, input) = watch::sources(listener, streams, input_ends)?;
     watch::until_the_end(&mut monitor, &child, sources, input)?;

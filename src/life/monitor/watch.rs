@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use anyhow::{Context, Result};
+use rustix::event::Timespec;
 use rustix::io::Errno;
 
 use super::handover::Streams;
@@ -21,6 +22,12 @@ use crate::life::attach::protocol::Typed;
 use crate::life::oom::Oom;
 use crate::life::supervise::{self, Sent};
 
+/// After so long without anything to do the monitor makes itself small.
+const QUIET: Timespec = Timespec {
+    tv_sec: 1,
+    tv_nsec: 0,
+};
+
 /// Where output comes from, and what it is.
 pub(super) struct Source {
     fd: OwnedFd,
@@ -35,8 +42,17 @@ pub(super) fn until_the_end(
     mut input: Input,
 ) -> Result<()> {
     let mut buffer = vec![0; LONGEST];
+    let mut at_rest = false;
     loop {
-        let ready = wait(monitor, child, &sources, &input)?;
+        let limit = (!at_rest).then_some(&QUIET);
+        let ready = wait(monitor, child, &sources, &input, limit)?;
+        at_rest = !ready.any;
+        if at_rest {
+            // Most of the program is of no use until something happens, often for months.
+            if let Err(error) = raw::forget_own_code() {
+                tracing::debug!("memory is not given back: {error}");
+            }
+        }
         if ready.signal {
             while let Some(number) = monitor.signals.next()? {
                 forward(child, number)?;
@@ -57,10 +73,6 @@ pub(super) fn until_the_end(
         input.take(&ready.typed)?;
         if let (true, Some(checker)) = (ready.check && !ready.ended, &mut monitor.checker) {
             checker.attend();
-            // Little of what a check takes is needed until the next one.
-            if let Err(error) = raw::forget_own_code() {
-                tracing::debug!("memory is not given back: {error}");
-            }
         }
         if let (true, Some(oom)) = (ready.oom, &mut monitor.oom) {
             oom.attend();
@@ -103,6 +115,8 @@ pub(super) fn sources(
 
 /// What the loop has to look at.
 struct Ready {
+    /// Anything at all.
+    any: bool,
     signal: bool,
     ended: bool,
     /// Something of the health checks.
@@ -117,7 +131,13 @@ struct Ready {
     caller: bool,
 }
 
-fn wait(monitor: &Monitor, child: &Child, sources: &[Source], input: &Input) -> Result<Ready> {
+fn wait(
+    monitor: &Monitor,
+    child: &Child,
+    sources: &[Source],
+    input: &Input,
+    limit: Option<&Timespec>,
+) -> Result<Ready> {
     let typed = input.readable();
     let caller = monitor.output.caller.as_ref();
     let behind = caller.filter(|caller| caller.is_behind());
@@ -133,7 +153,8 @@ fn wait(monitor: &Monitor, child: &Child, sources: &[Source], input: &Input) -> 
     fds.extend(oom);
     let room = [input.feed.writable(), behind.map(AsFd::as_fd)];
     let room: Vec<BorrowedFd<'_>> = room.into_iter().flatten().collect();
-    let ready = poll::wait(&fds, &room, None)?;
+    let ready = poll::wait(&fds, &room, limit)?;
+    let any = ready.contains(&true);
     let (ours, rest) = ready.split_at(2);
     let (of_sources, rest) = rest.split_at(sources.len());
     let (of_typed, rest) = rest.split_at(typed.len());
@@ -141,6 +162,7 @@ fn wait(monitor: &Monitor, child: &Child, sources: &[Source], input: &Input) -> 
     let (of_checks, rest) = rest.split_at(usize::from(monitor.checker.is_some()));
     let of_oom = &rest[..usize::from(oom.is_some())];
     Ok(Ready {
+        any,
         signal: ours[0],
         ended: ours[1],
         sources: of_sources.to_vec(),
