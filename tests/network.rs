@@ -574,6 +574,19 @@ fn a_network_whose_record_is_damaged_is_removed_and_made_anew() {
 }
 
 #[test]
+fn of_a_network_that_was_removed_by_hand_the_rules_go_too() {
+    let (private, sandbox) = alone("by-hand");
+    let before = HostState::of(private.host());
+    drop(sandbox.probe(&[], &["echo"]).run().ok());
+    on_host(&sandbox, &format!("ip link delete {}", sandbox.bridge()));
+    std::fs::remove_dir_all(sandbox.root().join("networks")).expect("remove the records");
+    let remove = ["network", "rm", sandbox.bridge()];
+    drop(sandbox.mybox(remove).run().ok());
+    HostState::of(private.host()).assert_same_as(&before);
+    let _ = sandbox.mybox(remove).run().code(1).says("no network");
+}
+
+#[test]
 fn rules_of_others_are_left_alone() {
     let (private, sandbox) = alone("others");
     on_host(

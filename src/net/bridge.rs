@@ -154,8 +154,10 @@ pub fn remove(wanted: &Wanted<'_>) -> Result<Option<Vec<String>>, Error> {
         }
         netlink.remove_link(wanted.bridge)?;
     }
+    // Its record may have gone with the root directory, and the link with whoever cleaned up by hand.
+    let is_known = is_remembered || link.is_none() && nat::has_bridge(wanted.bridge)?;
     let mut notes = Vec::new();
-    if is_remembered {
+    if is_known {
         // Each step finds its part or finds it gone: somebody may have flushed the firewall, or a
         // removal was killed half-way. What tells of the rest goes last.
         kernel::nft::apply(&nat::removal(wanted.bridge, range)?)?;
@@ -166,7 +168,7 @@ pub fn remove(wanted: &Wanted<'_>) -> Result<Option<Vec<String>>, Error> {
         forget(&forwarding_marker(wanted.file))?;
         forget(wanted.file)?;
     }
-    Ok((link.is_some() || is_remembered).then_some(notes))
+    Ok((link.is_some() || is_known).then_some(notes))
 }
 
 /// The range that a bridge has by its address; `None` if it is not there.

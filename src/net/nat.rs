@@ -34,12 +34,17 @@ pub const TABLE: &str = "mybox";
 /// Whether the bridge is in the table, and all rules are: they are fewer in one that somebody has flushed, and
 /// others in one that an older mybox has made.
 pub fn is_complete(bridge: &str) -> Result<bool> {
-    if !nft::set_has_interface(TABLE, "bridges", bridge)? {
+    if !has_bridge(bridge)? {
         return Ok(false);
     }
     let rules = nft::rules(TABLE, None)?.len();
     let unguarded = count_rules(RULES);
     Ok(rules == unguarded || rules == unguarded + count_rules(&guard(&[])))
+}
+
+/// Whether the bridge is in the table.
+pub fn has_bridge(bridge: &str) -> Result<bool> {
+    nft::set_has_interface(TABLE, "bridges", bridge)
 }
 
 fn count_rules(script: &str) -> usize {
