@@ -38,7 +38,8 @@ pub(super) fn attach(
     if request.network != NetworkMode::Bridge {
         return Ok(None);
     }
-    if resolver(request, resolv_conf).is_public {
+    let resolver = resolver(request, resolv_conf);
+    if resolver.is_public {
         let [first, second] = names::PUBLIC;
         note(&format!(
             "the host has no name server that a container can reach: {first} and {second} are asked \
@@ -46,7 +47,7 @@ pub(super) fn attach(
         ));
     }
     let file = places.network();
-    let wanted = wanted(places, request, &file, resolv_conf);
+    let wanted = wanted(places, &file, &resolver);
     let ready = bridge::ensure(&mut Netlink::open()?, &wanted)?;
     ready.notes.iter().for_each(|text| note(text));
     let subnet = ready.network.subnet;
@@ -71,7 +72,7 @@ pub(super) fn peek(
         return Ok(None);
     }
     let file = places.network();
-    let network = bridge::peek(&wanted(places, request, &file, resolv_conf))?;
+    let network = bridge::peek(&wanted(places, &file, &resolver(request, resolv_conf)))?;
     let address = ipam::peek(&places.leases(), network.subnet, request.ip)?;
     let ports = ports::peek(places, id, &wanted_ports.publish)?;
     Ok(Some(place(places, request, &network, id, address, ports)))
@@ -79,12 +80,11 @@ pub(super) fn peek(
 
 fn wanted<'a>(
     places: &'a Places,
-    request: &RunRequest,
     file: &'a std::path::Path,
-    resolv_conf: &str,
+    resolver: &names::Resolver,
 ) -> Wanted<'a> {
     Wanted {
-        resolver: resolver(request, resolv_conf).forward_to,
+        resolver: resolver.forward_to,
         ..bridge_of(places, file)
     }
 }

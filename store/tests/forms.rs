@@ -6,13 +6,11 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use mybox_store::{
-    DiffId, Difference, Error, How, Image, LayerForm, Part, Store, VerifyOptions, WantedBlob,
-};
+use mybox_store::{DiffId, Difference, Error, How, Image, LayerForm, Part, Store, WantedBlob};
 use serde_json::{Value, json};
 
 use crate::support::{Archive, Layout, Raw, Scratch, chain, digest, importer};
-use crate::verify::{Random, clean, flip, gzip, repair, verify, verify_with};
+use crate::verify::{Random, clean, flip, gzip, repair, repair_from, verify};
 
 const FORMS: [LayerForm; 2] = [LayerForm::Indexed, LayerForm::Unpacked];
 
@@ -477,12 +475,7 @@ fn a_damaged_tar_without_any_other_copy_is_lost_and_said_so() {
         std::fs::rename(&directory, blob(store, &wanted.digest.hex()))?;
         Ok(())
     };
-    let options = VerifyOptions {
-        repair: true,
-        refetch: Some(&fetch),
-        ..VerifyOptions::default()
-    };
-    let outcome = verify_with(store, &options);
+    let outcome = repair_from(store, &fetch);
     assert_eq!(
         (outcome.verified.repaired, outcome.verified.lost),
         (2, 0),

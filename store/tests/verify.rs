@@ -6,8 +6,8 @@ use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use mybox_store::{
-    Digest, Image, ImportOptions, ImportSource, LayerForm, Part, Store, Verified, VerifyEvent,
-    VerifyOptions,
+    Digest, Image, ImportOptions, ImportSource, LayerForm, Part, Refetch, Store, Verified,
+    VerifyEvent, VerifyOptions,
 };
 use rustix::fs::{AtFlags, Timespec, Timestamps, XattrFlags};
 
@@ -35,6 +35,16 @@ impl Outcome {
             .any(|(_, at, problem)| at.as_deref() == Some(path) && problem.contains(text));
         assert!(found, "nothing says {path}: {text} in {self:#?}");
     }
+}
+
+/// Repairs, with blobs that are lost from where `refetch` has them.
+pub(crate) fn repair_from(store: &Store, refetch: Refetch<'_>) -> Outcome {
+    let options = VerifyOptions {
+        repair: true,
+        refetch: Some(refetch),
+        ..VerifyOptions::default()
+    };
+    verify_with(store, &options)
 }
 
 pub(crate) fn verify_with(store: &Store, options: &VerifyOptions<'_>) -> Outcome {
@@ -547,12 +557,7 @@ fn a_directory_in_a_blobs_place_is_found_like_any_damage_and_makes_way() {
         drop(store.put_document(&config)?);
         Ok(())
     };
-    let options = VerifyOptions {
-        repair: true,
-        refetch: Some(&refetch),
-        ..VerifyOptions::default()
-    };
-    let outcome = verify_with(store, &options);
+    let outcome = repair_from(store, &refetch);
     let verified = outcome.verified;
     assert_eq!((verified.repaired, verified.lost), (3, 0), "{outcome:#?}");
     clean(store);
@@ -607,12 +612,7 @@ fn a_blob_that_can_be_fetched_replaces_the_damaged_one_and_what_it_names_is_look
         drop(store.put_document(bytes)?);
         Ok(())
     };
-    let options = VerifyOptions {
-        repair: true,
-        refetch: Some(&refetch),
-        ..VerifyOptions::default()
-    };
-    let outcome = verify_with(store, &options);
+    let outcome = repair_from(store, &refetch);
     assert_eq!(
         (outcome.verified.damaged, outcome.verified.lost),
         (3, 0),
@@ -638,12 +638,7 @@ fn a_damaged_blob_comes_back_if_fetching_fails_and_even_if_the_repair_was_killed
         assert!(!path.exists(), "it is out of the way of the new one");
         Err("no network".into())
     };
-    let options = VerifyOptions {
-        repair: true,
-        refetch: Some(&refetch),
-        ..VerifyOptions::default()
-    };
-    let outcome = verify_with(store, &options);
+    let outcome = repair_from(store, &refetch);
     assert!(outcome.lost[0].1.contains("no network"), "{outcome:#?}");
     assert_eq!(std::fs::read(&path).unwrap(), damaged);
     let aside = store

@@ -21,6 +21,16 @@ fn registries(sandbox: &Sandbox) -> (FakeRegistry, FakeRegistry, Home) {
     )
 }
 
+/// Has a registry serve images as `app:1`, by an index.
+fn serve_all(source: &FakeRegistry, images: &[TestImage]) -> Content {
+    let index = index_of(images);
+    images
+        .iter()
+        .for_each(|image| source.add("app:each", image));
+    source.add_manifest(Some("app:1"), &index);
+    index
+}
+
 #[test]
 fn what_was_pulled_is_pushed_byte_for_byte() {
     let sandbox = Sandbox::new("push");
@@ -76,11 +86,7 @@ fn an_index_is_pushed_with_all_its_images() {
         image("for this machine", 2),
         TestImage::for_platform("arm/v7", [Rootfs::empty()]),
     ];
-    let index = index_of(&images);
-    images
-        .iter()
-        .for_each(|image| source.add("app:each", image));
-    source.add_manifest(Some("app:1"), &index);
+    let index = serve_all(&source, &images);
     let (from, to) = (source.reference("app:1"), target.reference("app:1"));
     home.run_by(sandbox.mybox(["pull", "--all-platforms", &from]))
         .run()
@@ -102,11 +108,7 @@ fn of_an_index_that_is_here_in_part_a_single_image_goes_alone_and_several_do_not
     let platforms = ["arm/v7", "s390x"].map(|one| TestImage::for_platform(one, [Rootfs::empty()]));
     let [arm, other] = platforms;
     let images = [image("for this machine", 2), arm, other];
-    let index = index_of(&images);
-    images
-        .iter()
-        .for_each(|image| source.add("app:each", image));
-    source.add_manifest(Some("app:1"), &index);
+    drop(serve_all(&source, &images));
     let (from, to) = (source.reference("app:1"), target.reference("app:1"));
     home.run_by(sandbox.mybox(["pull", "-a", &from])).run().ok();
     let lose = |image: &TestImage| {

@@ -48,7 +48,11 @@ pub(super) fn check(above: &Path, limits: &Limits) -> Result<()> {
 
 /// Whether one of a container's groups can be bound to some.
 pub fn is_among(paths: &[PathBuf]) -> bool {
-    paths.iter().any(|path| path.join("cpuset.cpus").is_file())
+    paths.iter().any(|path| is_cpuset(path))
+}
+
+fn is_cpuset(path: &Path) -> bool {
+    path.join("cpuset.cpus").is_file()
 }
 
 /// Moves the processes of a container's other groups into its cpuset, where that was made after them. On v2
@@ -56,7 +60,7 @@ pub fn is_among(paths: &[PathBuf]) -> bool {
 pub fn gather(paths: &[PathBuf]) -> Result<()> {
     let is_v1 = |path: &&PathBuf| Version::of(path) == Version::V1;
     let mut cpusets = paths.iter().filter(is_v1);
-    let Some(cpuset) = cpusets.find(|path| path.join("cpuset.cpus").is_file()) else {
+    let Some(cpuset) = cpusets.find(|path| is_cpuset(path)) else {
         return Ok(());
     };
     let others: Vec<PathBuf> = paths.iter().filter(|it| *it != cpuset).cloned().collect();
